@@ -1,0 +1,1 @@
+"""The experiment pipeline: studies, their stages, and the commands that run them."""

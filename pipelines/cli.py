@@ -1,0 +1,70 @@
+"""What the commands of all stages share: their arguments, exit codes and how errors are shown."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from pipelines.errors import PipelineError
+from pipelines.study import Dataset, Run, Study
+
+
+def stage_parser(doc: str | None, *, runs: bool = False, datasets: bool = False):
+    """An argument parser with `--study`, and `--run` or `--dataset` to choose a part of it."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--study",
+        default="default",
+        help="name of a file in params/studies, or a path to one (default: %(default)s)",
+    )
+    if runs:
+        parser.add_argument(
+            "--run",
+            metavar="DATASET/MODEL/METHOD/seedK",
+            help="one run of the study (default: all of them, one after the other)",
+        )
+    if datasets:
+        parser.add_argument("--dataset", help="one data set of the study (default: all of them)")
+    return parser
+
+
+def chosen_runs(args: argparse.Namespace) -> list[Run]:
+    study = Study.load(args.study)
+    return study.runs if args.run is None else [study.run(args.run)]
+
+
+def chosen_datasets(args: argparse.Namespace) -> list[Dataset]:
+    study = Study.load(args.study)
+    if args.dataset is None:
+        return list(study.datasets.values())
+    if args.dataset not in study.datasets:
+        known = ", ".join(study.datasets)
+        raise PipelineError(f"--dataset {args.dataset}: study {study.name!r} uses {known}")
+    return [study.datasets[args.dataset]]
+
+
+def guarded(command: Callable[[], None]) -> int:
+    """Run a command; a PipelineError becomes its message on stderr and exit status 2."""
+    try:
+        command()
+    except PipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def limit_threads(threads: int) -> None:
+    """Compute with this many CPU threads, whatever the machine or the driver suggests.
+
+    Call before torch is imported. Floating-point sums depend on the number of threads, so it
+    belongs to the study and not to the machine.
+    """
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(threads)

@@ -1,0 +1,220 @@
+"""From a run of a study to the mmengine config that trains it, and the model that is evaluated."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import mmseg
+from mmengine.config import Config, ConfigDict
+
+from pipelines.errors import PipelineError
+from pipelines.study import Run
+
+MMSEG_CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
+
+
+def baseline_model(run: Run) -> ConfigDict:
+    """The model's config without any plug-in: what is trained as baseline and always evaluated.
+
+    Starts from the model entry's config of the installed mmsegmentation package; sets the data
+    set's number of classes in every head.
+
+    Raises:
+        PipelineError: when that package has no such config.
+    """
+    path = MMSEG_CONFIGS / run.entry.config
+    if not path.is_file():
+        raise PipelineError(
+            f"params/models/{run.model}.yaml: config: the installed mmsegmentation has no "
+            f"{run.entry.config!r} below .mim/configs"
+        )
+    config = Config.fromfile(path)
+    config.merge_from_dict({"model": run.entry.model})
+    model = config.model
+    _set_num_classes(model, len(run.dataset.card.classes))
+    crop = run.training.augmentation.crop_size
+    model["data_preprocessor"].update(
+        seg_pad_val=run.dataset.card.ignore_index,
+        **({"size": tuple(crop)} if crop else {"size": None, "size_divisor": 1}),
+    )
+    return model
+
+
+def trained_model(run: Run) -> ConfigDict:
+    """The model's config with the method's plug-in applied.
+
+    Raises:
+        PipelineError: when the plug-in cannot be imported or refuses the model or an option.
+    """
+    model = baseline_model(run)
+    if run.spec.plugin is None:
+        return model
+    where = f"{run.study.path}: methods.{run.method}.plugin"
+    module, function = run.spec.plugin.split(":")
+    try:
+        plugin = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise PipelineError(f"{where}: cannot import {run.spec.plugin!r}: {error}") from error
+    try:
+        return plugin(model, **run.spec.options)
+    except (TypeError, ValueError) as error:
+        raise PipelineError(
+            f"{where}: {run.spec.plugin} refuses model {run.model!r} with options "
+            f"{run.spec.options}: {error}"
+        ) from error
+
+
+def training_config(run: Run, work_dir: Path) -> Config:
+    """The complete config of a training, for mmengine's Runner."""
+    training, batch = run.training, run.training.batch_size
+    plugin_modules = [run.spec.plugin.split(":")[0]] if run.spec.plugin else []
+    validated = training.validation_interval is not None
+    config = {
+        "default_scope": "mmseg",
+        "custom_imports": {
+            "imports": ["pipelines.hooks", *plugin_modules],
+            "allow_failed_imports": False,
+        },
+        "experiment_name": run.name,
+        "model": trained_model(run),
+        "work_dir": work_dir.as_posix(),
+        "resume": True,
+        "randomness": {"seed": run.seed},
+        "env_cfg": {"cudnn_benchmark": False, "mp_cfg": {"opencv_num_threads": 0}},
+        "train_dataloader": dataloader(run, "train", batch, training_pipeline(run)),
+        "train_cfg": {
+            "type": "IterBasedTrainLoop",
+            "max_iters": training.iterations,
+            "val_interval": training.validation_interval or training.iterations,
+        },
+        "optim_wrapper": {
+            "type": "OptimWrapper",
+            "optimizer": training.optimizer.model_dump(exclude_none=True),
+        },
+        "param_scheduler": _schedule(run),
+        "default_hooks": {
+            "logger": {"type": "LoggerHook", "interval": training.log_interval},
+            "checkpoint": {
+                "type": "CheckpointHook",
+                "by_epoch": False,
+                "interval": training.checkpoint_interval,
+                "max_keep_ckpts": 2,
+            },
+        },
+        "custom_hooks": [{"type": "ReseedHook", "seed": run.seed, "priority": "VERY_LOW"}],
+        "log_processor": {"by_epoch": False},
+        "visualizer": {
+            "type": "Visualizer",
+            "vis_backends": [{"type": "LocalVisBackend"}],
+        },
+    }
+    if validated:
+        config["val_dataloader"] = dataloader(run, "val", batch, evaluation_pipeline())
+        config["val_cfg"] = {"type": "ValLoop"}
+        config["val_evaluator"] = {
+            "type": "IoUMetric",
+            "iou_metrics": ["mIoU"],
+            "ignore_index": run.dataset.card.ignore_index,
+        }
+    return Config(config)
+
+
+def dataloader(run: Run, split: str, batch_size: int, pipeline: list[dict]) -> dict[str, Any]:
+    """Config of a loader over a prepared split; shuffled without end for `train`.
+
+    It loads in the main process: worker processes would compete with runs that share the machine.
+    """
+    card = run.dataset.card
+    sampler = "InfiniteSampler" if split == "train" else "DefaultSampler"
+    return {
+        "batch_size": batch_size,
+        "num_workers": 0,
+        "sampler": {"type": sampler, "shuffle": split == "train"},
+        "dataset": {
+            "type": "BaseSegDataset",
+            "data_root": run.dataset.prepared.as_posix(),
+            "data_prefix": {"img_path": f"images/{split}", "seg_map_path": f"labels/{split}"},
+            "img_suffix": ".png",
+            "seg_map_suffix": ".png",
+            "metainfo": {"classes": card.classes, "palette": card.palette},
+            "ignore_index": card.ignore_index,
+            "reduce_zero_label": False,
+            "pipeline": pipeline,
+        },
+    }
+
+
+def training_pipeline(run: Run) -> list[dict[str, Any]]:
+    augmentation, card = run.training.augmentation, run.dataset.card
+    steps: list[dict[str, Any]] = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
+    if augmentation.scale_range is not None:
+        steps.append(
+            {
+                "type": "RandomResize",
+                "scale": _image_scale(run),
+                "ratio_range": tuple(augmentation.scale_range),
+                "keep_ratio": True,
+            }
+        )
+    if augmentation.crop_size is not None:
+        steps.append(
+            {
+                "type": "RandomCrop",
+                "crop_size": tuple(augmentation.crop_size),
+                "cat_max_ratio": 0.75,
+                "ignore_index": card.ignore_index,
+            }
+        )
+    if augmentation.flip:
+        steps.append({"type": "RandomFlip", "prob": augmentation.flip})
+    if augmentation.photometric:
+        steps.append({"type": "PhotoMetricDistortion"})
+    return [*steps, {"type": "PackSegInputs"}]
+
+
+def evaluation_pipeline() -> list[dict[str, Any]]:
+    return [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
+
+
+def _image_scale(run: Run) -> tuple[int, int]:
+    """(width, height) of the training images, the scale that `scale_range` multiplies."""
+    from PIL import Image
+
+    first = min((run.dataset.prepared / "images" / "train").iterdir())
+    with Image.open(first) as image:
+        return image.size
+
+
+def _schedule(run: Run) -> list[dict[str, Any]]:
+    schedule, iterations = run.training.schedule, run.training.iterations
+    decay = {
+        "type": "PolyLR",
+        "power": schedule.power,
+        "eta_min": schedule.min_lr,
+        "begin": schedule.warmup_iterations,
+        "end": iterations,
+        "by_epoch": False,
+    }
+    if not schedule.warmup_iterations:
+        return [decay]
+    warmup = {
+        "type": "LinearLR",
+        "start_factor": 1.0 / schedule.warmup_iterations,
+        "begin": 0,
+        "end": schedule.warmup_iterations,
+        "by_epoch": False,
+    }
+    return [warmup, decay]
+
+
+def _set_num_classes(node: Any, num_classes: int) -> None:
+    if isinstance(node, dict):
+        if "num_classes" in node:
+            node["num_classes"] = num_classes
+        for value in node.values():
+            _set_num_classes(value, num_classes)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            _set_num_classes(value, num_classes)

@@ -1,0 +1,117 @@
+"""Evaluate the weights of trained runs on the split that the study names.
+
+The bare model is built without the method's plug-in: at inference a method costs nothing. Writes
+`metrics.json` (percent), `confusion.csv` (pixels; rows truth, columns prediction) and the predicted
+class ids of a few images, evenly spaced over the split, as `predictions.npz`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pipelines.artifacts import Stopwatch, canonical_json, read_json, staged, write_receipt
+from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
+from pipelines.errors import PipelineError
+from pipelines.metrics import confusion_matrix, scores
+from pipelines.study import Run
+
+
+def evaluate(run: Run) -> None:
+    """Write the scores of `run` on its evaluation split.
+
+    Raises:
+        PipelineError: when the run is not trained.
+    """
+    limit_threads(run.study.file.threads)
+    watch = Stopwatch()
+    trained = run.output("train", "receipt.json")
+    if not trained.is_file():
+        raise PipelineError(
+            f"{trained}: not found; run python -m pipelines.train --study {run.study.name} "
+            f"--run {run.name}"
+        )
+
+    import numpy as np
+    import pandas as pd
+
+    info, card, split = read_json(run.dataset.info), run.dataset.card, run.evaluation.split
+    confusion = np.zeros((len(card.classes), len(card.classes)), dtype=np.int64)
+    kept = _gallery_indices(info["counts"][split], run.evaluation.gallery)
+    predictions = {}
+    for index, (stem, truth, prediction) in enumerate(_predict(run)):
+        confusion += confusion_matrix(truth, prediction, len(card.classes), card.ignore_index)
+        if index in kept:
+            predictions[stem] = prediction
+    metrics = {
+        "dataset": run.dataset.name,
+        "split": split,
+        "num_images": index + 1,
+        **scores(confusion, card.classes, info["groups"]),
+    }
+    with staged(run.folder("evaluate")) as scratch:
+        (scratch / "metrics.json").write_text(canonical_json(metrics), encoding="utf-8")
+        table = pd.DataFrame(confusion, index=card.classes, columns=card.classes)
+        table.to_csv(scratch / "confusion.csv", index_label="truth", lineterminator="\n")
+        np.savez_compressed(scratch / "predictions.npz", **predictions)
+        write_receipt(
+            scratch,
+            stage="evaluate",
+            subject=run.name,
+            parameters=run.parameters_hash("evaluate"),
+            inputs=[trained, run.dataset.receipt],
+        )
+        watch.write(scratch)
+
+
+def _gallery_indices(count: int, wanted: int) -> set[int]:
+    """`wanted` indices below `count`, in the middle of equal parts of the split."""
+    return {(2 * part + 1) * count // (2 * wanted) for part in range(min(wanted, count))}
+
+
+def _predict(run: Run):
+    """Yield (stem, truth (H, W), prediction (H, W) uint8) for every image of the split, in order."""
+    import numpy as np
+    import torch
+    from mmengine.model import revert_sync_batchnorm
+    from mmengine.registry import MODELS, init_default_scope
+    from mmengine.runner import Runner
+    from mmseg.utils import register_all_modules
+    from safetensors.torch import load_file
+
+    from pipelines.config import baseline_model, dataloader, evaluation_pipeline
+
+    torch.set_num_threads(run.study.file.threads)
+    register_all_modules()
+    init_default_scope("mmseg")
+    model = revert_sync_batchnorm(MODELS.build(baseline_model(run)))
+    model.load_state_dict(load_file(run.output("train", "weights.safetensors")), strict=True)
+    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    loader = Runner.build_dataloader(
+        dataloader(run, run.evaluation.split, run.evaluation.batch_size, evaluation_pipeline())
+    )
+    with torch.inference_mode():
+        for batch in loader:
+            for sample in model.test_step(batch):
+                prediction = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+                yield (
+                    Path(sample.img_path).stem,
+                    sample.gt_sem_seg.data[0].cpu().numpy(),
+                    prediction,
+                )
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = stage_parser(__doc__, runs=True).parse_args(argv)
+
+    def command() -> None:
+        for run in chosen_runs(args):
+            evaluate(run)
+            miou = read_json(run.output("evaluate", "metrics.json"))["mIoU"]
+            print(f"{run.name}: mIoU {miou:.2f} % on {run.evaluation.split}")
+
+    return guarded(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

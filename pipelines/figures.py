@@ -1,0 +1,281 @@
+"""The figures of a report, as matplotlib figures: no files are read, no global state is changed.
+
+A panel is a data set with a model; each figure stacks one row a panel. Methods differ in colour
+(Okabe and Ito's, which colour-blind readers can tell apart) and in marker or line style.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from pipelines.metrics import confusion_matrix, scores
+
+_COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LINES = ("-", "--", "-.", ":")
+_CELL = 2.0
+"""Width of an image in the gallery, in inches."""
+
+_LARGEST = 640
+"""Pixels along the longer side of an image in the gallery, at most."""
+
+CURVES = {
+    "loss": "Training loss, all terms",
+    "decode.loss_ce": "Cross-entropy of the decode head",
+    "mIoU": "mIoU on val, %",
+}
+"""Metrics of the training curves that are drawn, where they were measured, and their titles."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image of the gallery with the predictions of the methods that have one."""
+
+    stem: str
+    image: np.ndarray
+    """(H, W, 3) uint8."""
+    truth: np.ndarray
+    """(H, W) class ids, or the ignore index."""
+    predictions: Mapping[str, np.ndarray]
+    """(H, W) class ids by method."""
+
+
+@contextmanager
+def drawing():
+    """The style of all figures, whatever the user's matplotlibrc says; draw and save inside."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "svg.hashsalt": "semantic-anchors",
+                "font.size": 9,
+                "axes.titlesize": 10,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "legend.frameon": False,
+                "figure.constrained_layout.use": True,
+            }
+        )
+        yield
+
+
+def save(figure: Figure, folder: Path, stem: str) -> None:
+    """Write `stem`.png and `stem`.svg without dates, so that equal figures give equal bytes."""
+    figure.savefig(folder / f"{stem}.png", dpi=150, metadata={"Software": None})
+    figure.savefig(folder / f"{stem}.svg", metadata={"Date": None})
+
+
+def per_class_figure(table: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
+    """IoU of every class, from the most to the least frequent one in training.
+
+    Args:
+        table: from `tables.per_class_table`.
+        methods: names of the methods to draw, with their labels.
+    """
+    panels = list(table.groupby(["dataset", "model"], sort=False))
+    classes = max(len(panel) for _, panel in panels)
+    figure = Figure(figsize=(max(7.0, 1.5 + 0.62 * classes), 0.5 + 3.4 * len(panels)))
+    rows = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for axes, (key, panel) in zip(rows, panels, strict=True):
+        _per_class_panel(axes, panel, methods)
+        axes.set_title(" / ".join(key), loc="left")
+    handles = [Line2D([], [], linestyle="none", **_marker(index)) for index in range(len(methods))]
+    _legend(figure, handles, methods)
+    return figure
+
+
+def _per_class_panel(axes, panel: pd.DataFrame, methods: Mapping[str, str]) -> None:
+    places = np.arange(len(panel))
+    step = min(0.22, 0.7 / len(methods))
+    for index, method in enumerate(methods):
+        if f"{method}_mean" not in panel:
+            continue
+        axes.errorbar(
+            places + step * (index - (len(methods) - 1) / 2),
+            panel[f"{method}_mean"],
+            yerr=panel[f"{method}_std"].fillna(0),
+            linestyle="none",
+            linewidth=1.2,
+            capsize=2.5,
+            **_marker(index),
+        )
+    start = 0
+    for number, (group, members) in enumerate(groupby(panel["group"].fillna(""))):
+        end = start + len(list(members))
+        axes.axvspan(start - 0.5, end - 0.5, color="0.94" if number % 2 == 0 else "1.0", zorder=0)
+        axes.text((start + end - 1) / 2, 101, group, ha="center", va="bottom", color="0.3")
+        start = end
+    crowded = panel["class"].str.len().max() > 10
+    names = [
+        f"{name}{', ' if crowded else chr(10)}{100 * share:.2g} %"
+        for name, share in zip(panel["class"], panel["train_share"], strict=True)
+    ]
+    slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    axes.set_xticks(places, names, **slant)
+    axes.set_xlim(-0.5, len(panel) - 0.5)
+    axes.set_ylim(0, 109)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_ylabel("IoU, %")
+    axes.grid(axis="y", color="0.85", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("class, and its share of the labelled training pixels")
+
+
+def curves_figure(curves: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
+    """Mean over seeds of each of `CURVES`, with a band of one sample standard deviation."""
+    drawn = curves[curves["method"].isin(methods)]
+    metrics = [name for name in CURVES if (drawn["metric"] == name).any()]
+    panels = list(drawn.groupby(["dataset", "model"], sort=False))
+    figure = Figure(figsize=(max(6.5, 4.0 * len(metrics)), 0.5 + 3.0 * len(panels)))
+    grid = figure.subplots(len(panels), max(len(metrics), 1), squeeze=False)
+    for row, (key, panel) in zip(grid, panels, strict=True):
+        for axes, metric in zip(row, metrics, strict=False):
+            for index, method in enumerate(methods):
+                points = panel[(panel["method"] == method) & (panel["metric"] == metric)]
+                _curve(axes, points, index)
+            axes.set_title(CURVES[metric], loc="left")
+            axes.set_xlabel("iteration")
+            axes.set_xlim(left=0)
+            axes.set_ylim(bottom=0)
+            axes.grid(color="0.9", linewidth=0.6)
+        row[0].set_ylabel("\n".join(key))
+    handles = [Line2D([], [], **_line(index)) for index in range(len(methods))]
+    _legend(figure, handles, methods)
+    return figure
+
+
+def _curve(axes, points: pd.DataFrame, index: int) -> None:
+    x, mean, spread = points["iteration"], points["mean"], points["std"].fillna(0)
+    line = _line(index)
+    # Markers show where a rare measurement was made; on a dense curve they would hide it.
+    axes.plot(x, mean, **line, **({"marker": _MARKERS[index % 7], "ms": 3} if len(x) < 30 else {}))
+    axes.fill_between(x, mean - spread, mean + spread, color=line["color"], alpha=0.2, linewidth=0)
+
+
+def _marker(index: int) -> dict:
+    return {
+        "color": _COLOURS[index % len(_COLOURS)],
+        "marker": _MARKERS[index % len(_MARKERS)],
+        "markersize": 5,
+    }
+
+
+def _line(index: int) -> dict:
+    return {
+        "color": _COLOURS[index % len(_COLOURS)],
+        "linestyle": _LINES[index % len(_LINES)],
+        "linewidth": 1.3,
+    }
+
+
+def gallery_figure(
+    panels: Mapping[tuple[str, str], Sequence[Scene]],
+    data: Mapping[str, Mapping],
+    methods: Mapping[str, str],
+) -> Figure:
+    """Image, truth and the prediction of each method, with the image's own mean IoU.
+
+    Args:
+        panels: scenes by (data set, model).
+        data: for each data set the contents of its info.json.
+        methods: names of the methods to draw, with their labels.
+    """
+    rows = sum(max(len(scenes), 1) for scenes in panels.values())
+    shape = next((s.truth.shape for scenes in panels.values() for s in scenes), (1, 2))
+    height = _CELL * shape[0] / shape[1] + 0.25
+    figure = Figure(figsize=(_CELL * (2 + len(methods)) + 0.4, height * rows + 0.8 * len(panels)))
+    parts = figure.subfigures(
+        len(panels),
+        1,
+        squeeze=False,
+        height_ratios=[max(len(scenes), 1) for scenes in panels.values()],
+    )[:, 0]
+    for part, (key, scenes) in zip(parts, panels.items(), strict=True):
+        if scenes:
+            _gallery_panel(part, scenes, data[key[0]], methods)
+        else:
+            part.text(0.5, 0.4, "no predictions were kept", ha="center", va="center")
+        part.suptitle(" / ".join(key), x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+def _gallery_panel(part, scenes: Sequence[Scene], info: Mapping, methods: Mapping) -> None:
+    grid = part.subplots(len(scenes), 2 + len(methods), squeeze=False)
+    for row, scene in zip(grid, scenes, strict=True):
+        thin = _thinning(scene.truth)
+        truth = scene.truth[thin]
+        row[0].imshow(scene.image[thin], interpolation="none")
+        points = 72 * _CELL * truth.shape[0] / truth.shape[1]
+        row[0].set_ylabel(scene.stem, fontsize=min(8, 1.6 * points / len(scene.stem)))
+        row[1].imshow(painted(truth, truth, info), interpolation="none")
+        for axes, method in zip(row[2:], methods, strict=True):
+            if method in scene.predictions:
+                prediction = scene.predictions[method]
+                axes.imshow(painted(prediction[thin], truth, info), interpolation="none")
+                score = image_iou(scene.truth, prediction, info)
+                axes.set_xlabel(f"mIoU {score:.1f} %", fontsize=8)
+            else:
+                axes.text(0.5, 0.5, "missing", ha="center", va="center", transform=axes.transAxes)
+    for axes in grid.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+    for axes, title in zip(grid[0], ("image", "truth", *methods.values()), strict=True):
+        axes.set_title(title)
+    _gallery_legend(part, scenes, info, width=_CELL * grid.shape[1])
+
+
+def _thinning(pixels: np.ndarray) -> tuple[slice, slice]:
+    # A vector file holds every pixel it is given: keep of large images what a page can show.
+    step = -(-max(pixels.shape) // _LARGEST)
+    return np.s_[::step, ::step]
+
+
+def _gallery_legend(part, scenes: Sequence[Scene], info: Mapping, width: float) -> None:
+    maps = [array for scene in scenes for array in (scene.truth, *scene.predictions.values())]
+    seen = set().union(*(np.unique(array).tolist() for array in maps))
+    handles = [
+        Patch(facecolor=np.array(colour) / 255, edgecolor="0.5", linewidth=0.5, label=name)
+        for index, (name, colour) in enumerate(zip(info["classes"], info["palette"], strict=True))
+        if index in seen
+    ]
+    if info["ignore_index"] in seen:
+        handles.append(Patch(facecolor="w", edgecolor="k", hatch="/////", lw=0, label="void"))
+    longest = max(len(handle.get_label()) for handle in handles)
+    columns = max(1, min(len(handles), int(width / (0.5 + 0.07 * longest))))
+    part.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
+
+
+def painted(ids: np.ndarray, truth: np.ndarray, info: Mapping) -> np.ndarray:
+    """Class ids (H, W) in the colours of the data card, (H, W, 3) uint8.
+
+    Where the truth is void the map is striped: whatever is predicted there does not count.
+    """
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(info["palette"])] = info["palette"]
+    stripes = np.add.outer(np.arange(ids.shape[0]), np.arange(ids.shape[1])) // 2 % 2
+    void = (truth == info["ignore_index"])[..., None]
+    return np.where(void, np.uint8(255) * stripes[..., None].astype(np.uint8), palette[ids])
+
+
+def image_iou(truth: np.ndarray, prediction: np.ndarray, info: Mapping) -> float:
+    """Mean IoU in percent over the classes that one image's truth contains; NaN for none."""
+    classes = info["classes"]
+    confusion = confusion_matrix(truth, prediction, len(classes), info["ignore_index"])
+    value = scores(confusion, classes, {})["mIoU"]
+    return float("nan") if value is None else value
+
+
+def _legend(figure: Figure, handles: list[Line2D], methods: Mapping[str, str]) -> None:
+    figure.legend(handles, methods.values(), loc="outside upper right", ncols=min(len(methods), 4))

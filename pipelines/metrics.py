@@ -1,0 +1,94 @@
+"""Segmentation scores from one confusion matrix summed over a whole split.
+
+All scores are in percent. A class without a labelled pixel in the split has no IoU and no accuracy
+(None), is left out of every mean and is named in `absent_classes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+GROUPS = ("head", "mid", "tail")
+
+
+def confusion_matrix(
+    truth: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_index: int
+) -> np.ndarray:
+    """Pixel counts (K, K), rows truth, columns prediction, over pixels that are not ignored.
+
+    Args:
+        truth, prediction: class ids of equal shape.
+
+    Raises:
+        ValueError: for unequal shapes, or a class id outside 0 .. K-1.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
+    labelled = truth != ignore_index
+    truth, prediction = truth[labelled].astype(np.int64), prediction[labelled].astype(np.int64)
+    for name, ids in (("truth", truth), ("prediction", prediction)):
+        if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
+            raise ValueError(
+                f"{name} holds class ids {ids.min()} to {ids.max()}, expected 0 to "
+                f"{num_classes - 1} (or {ignore_index}, ignored)"
+            )
+    counts = np.bincount(num_classes * truth + prediction, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
+def scores(
+    confusion: np.ndarray, classes: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """mIoU, mAcc, aAcc, per-class IoU and accuracy, and the mIoU of each group of classes.
+
+    IoU of class k is TP / (TP + FP + FN) and its accuracy TP / (TP + FN), as in mmsegmentation's
+    IoUMetric; the means are over classes that the split contains.
+    """
+    confusion = np.asarray(confusion, dtype=np.float64)
+    hits, labelled = np.diag(confusion), confusion.sum(axis=1)
+    present = labelled > 0
+    union = labelled + confusion.sum(axis=0) - hits
+    iou = np.divide(100 * hits, union, out=np.full(len(classes), np.nan), where=present)
+    accuracy = np.divide(100 * hits, labelled, out=np.full(len(classes), np.nan), where=present)
+    by_class = dict(zip(classes, iou, strict=True))
+    return {
+        "mIoU": _mean(iou),
+        "mAcc": _mean(accuracy),
+        "aAcc": float(100 * hits.sum() / labelled.sum()) if labelled.sum() else None,
+        "IoU": {name: _value(value) for name, value in by_class.items()},
+        "Acc": {name: _value(value) for name, value in zip(classes, accuracy, strict=True)},
+        "groups": {
+            group: {
+                "classes": list(members),
+                "mIoU": _mean(np.array([by_class[name] for name in members])),
+            }
+            for group, members in groups.items()
+        },
+        "absent_classes": [name for name, here in zip(classes, present, strict=True) if not here],
+    }
+
+
+def class_groups(pixel_share: Mapping[str, float]) -> dict[str, list[str]]:
+    """Head, mid and tail classes: thirds of the classes by their share of training pixels.
+
+    Where the number of classes is no multiple of three, head and then mid have one more. Ties go
+    by the order of the classes.
+    """
+    ordered = sorted(pixel_share, key=lambda name: -pixel_share[name])
+    thirds = np.array_split(np.arange(len(ordered)), len(GROUPS))
+    return {
+        group: [ordered[index] for index in third]
+        for group, third in zip(GROUPS, thirds, strict=True)
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else None
+
+
+def _value(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

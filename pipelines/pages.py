@@ -1,0 +1,202 @@
+"""The words of a report: Markdown made of a study, its tables and nothing else."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from pipelines import tables
+from pipelines.compare import Comparison
+from pipelines.study import Run, Study
+
+_KINDS = {
+    "fixed-budget": (
+        "Fixed-budget comparison",
+        "all methods are compared after the same number of iterations, converged or not. It shows "
+        "how far they get on an equal budget and makes no claim of reproduction.",
+    ),
+    "plateau": (
+        "Trained to the plateau",
+        "training went on until more of it should change little; the training curves, and the "
+        "controls where the study has them, show whether that is so.",
+    ),
+    "tuning": (
+        "Tuning on val",
+        "these runs choose hyper-parameters. Their scores favour whatever was chosen and are no "
+        "result.",
+    ),
+}
+
+_PAIRED = "difference to the baseline, paired by seed"
+
+
+def labels(study: Study, *, control: bool) -> dict[str, str]:
+    """Labels by method: of the compared methods, the baseline first, or of the controls."""
+    methods = study.file.methods
+    chosen = [name for name, method in methods.items() if method.control == control]
+    chosen.sort(key=lambda name: name != study.file.baseline)
+    return {name: methods[name].label for name in chosen}
+
+
+def table_page(study: Study, table: pd.DataFrame) -> str:
+    """The comparison table with a line that says what it holds, to stand on its own anywhere."""
+    kind, _ = _KINDS[study.file.kind]
+    return (
+        tables.markdown(tables.shown_comparison(table)) + f"\n{kind}, study `{study.name}`: scores "
+        f"on the {study.file.evaluation.split} split after {study.file.training.iterations} "
+        "iterations, in percent, mean ± sample standard deviation over seeds; "
+        f"mIoU {_PAIRED}, in points. No significance test is made.\n"
+    )
+
+
+def report_page(
+    study: Study,
+    runs: Sequence[Run],
+    comparison: Comparison,
+    table: pd.DataFrame,
+    by_class: pd.DataFrame,
+    shown: Sequence[Run],
+) -> str:
+    """The whole page; it links to the figures and tables that lie beside it.
+
+    Args:
+        runs: the finished runs that the tables are made of.
+        table, by_class: from `tables.comparison_table` and `tables.per_class_table`.
+        shown: the runs whose predictions the gallery shows.
+    """
+    kind, meaning = _KINDS[study.file.kind]
+    parts = [f"# {study.file.title}", *_missing(study, runs), f"> **{kind}:** {meaning}"]
+    parts += [study.file.description.strip(), "## Comparison", table_page(study, table).strip()]
+    parts += _differences(study, table)
+    parts.append("Also as [CSV](table.csv) and [LaTeX](table.tex).")
+    parts += _controls(study, comparison)
+    parts += _classes(study, by_class)
+    parts += [
+        "## Predictions",
+        "![Images of the split with their truth and each method's prediction](gallery.png)",
+        _gallery_caption(study, shown),
+        "## Training curves",
+        "![Training curves of each method](curves.png)",
+        "Mean over seeds, band of one sample standard deviation. The total loss holds each "
+        "method's own terms and is no ground for comparison. Also as [SVG](curves.svg).",
+        *_recipe(study),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _gallery_caption(study: Study, shown: Sequence[Run]) -> str:
+    if not shown:
+        return "None of the compared methods has a finished run."
+    seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in shown}))
+    return (
+        f"Images evenly spaced over the {study.file.evaluation.split} split, predicted by the runs "
+        f"of seed {seeds}. Below each prediction: the mean IoU over the classes in that image's "
+        "truth. Striped pixels, where there are any, are void and count nowhere. Also as "
+        "[SVG](gallery.svg)."
+    )
+
+
+def _missing(study: Study, runs: Sequence[Run]) -> list[str]:
+    missing = [run.name for run in study.runs if run not in runs]
+    if not missing:
+        return []
+    return [
+        f"> **Partial report:** {len(missing)} of {len(study.runs)} runs are missing, and "
+        "everything below is made without them.",
+        "\n".join(f"- `{name}`" for name in missing),
+    ]
+
+
+def _differences(study: Study, table: pd.DataFrame) -> list[str]:
+    """One sentence a method, with its numbers and no adjective."""
+    base = study.file.methods[study.file.baseline].label
+    several = len(study.datasets) * len(study.models) > 1
+    sentences = []
+    for row in table[table["pairs"] > 0].itertuples():
+        where = f" ({row.dataset}, {row.model})" if several else ""
+        difference = tables.cell(row.difference_mean, row.difference_std, signed=True)
+        seeds = "1 seed" if row.pairs == 1 else f"{row.pairs} paired seeds"
+        sentences.append(
+            f"{row.label} minus {base}{where}: mIoU {difference} points over {seeds}; "
+            f"{row.label} has the higher mIoU in {row.wins} of {row.pairs}."
+        )
+    return ["\n".join(f"- {sentence}" for sentence in sentences)] if sentences else []
+
+
+def _controls(study: Study, comparison: Comparison) -> list[str]:
+    controls = labels(study, control=True)
+    table = tables.comparison_table(comparison.summary, comparison.paired, controls)
+    if table.empty:
+        return []
+    overrides = [
+        f"- {label}: {_inline(study.file.methods[name].training)}"
+        for name, label in controls.items()
+        if study.file.methods[name].training
+    ]
+    return [
+        "## Controls",
+        "Controls ask a question about the comparison and take no part in it.",
+        *(["\n".join(["What they train with differently:\n", *overrides])] if overrides else []),
+        tables.markdown(tables.shown_comparison(table)).strip(),
+        *_differences(study, table),
+    ]
+
+
+def _classes(study: Study, by_class: pd.DataFrame) -> list[str]:
+    methods = labels(study, control=False)
+    parts = ["## Classes", "![IoU of each class and method](per_class.png)"]
+    parts.append(
+        "From the most to the least frequent class in training, in percent, mean ± sample standard "
+        f"deviation over seeds; {_PAIRED}. Also as [CSV](per_class.csv) and [SVG](per_class.svg)."
+    )
+    for (dataset, model), panel in by_class.groupby(["dataset", "model"], sort=False):
+        parts.append(f"### {dataset} / {model}")
+        means = [f"{method}_mean" for method in methods if f"{method}_mean" in panel]
+        absent = panel.loc[panel[means].isna().all(axis=1), "class"].tolist() if means else []
+        if absent:
+            parts.append(
+                f"The {study.file.evaluation.split} split has no labelled pixel of "
+                f"{', '.join(absent)}: no score, and left out of every mean."
+            )
+        parts.append(tables.markdown(tables.shown_per_class(panel, methods)).strip())
+    return parts
+
+
+def _recipe(study: Study) -> list[str]:
+    file = study.file
+    differing = {"plugin", "options", "training", "seeds"}
+    methods = {
+        name: {"label": method.label} | method.model_dump(include=differing, exclude_defaults=True)
+        for name, method in file.methods.items()
+    }
+    return [
+        "## Recipe",
+        "\n".join(
+            [
+                *(f"- data set `{name}`: {d.card.title}" for name, d in study.datasets.items()),
+                *(f"- model `{name}`: {entry.title}" for name, entry in study.models.items()),
+                f"- seeds: {', '.join(map(str, file.seeds))}",
+                f"- threads a run: {file.threads}",
+            ]
+        ),
+        "Shared by all methods, except where one of them overrides it:",
+        f"```yaml\n{_yaml({'training': file.training.model_dump(exclude_none=True)})}```",
+        f"```yaml\n{_yaml({'methods': methods})}```",
+    ]
+
+
+def _yaml(value: Any, *, inline: bool = False) -> str:
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = inline
+    yaml.width = 10_000
+    yaml.dump(value, stream)
+    return stream.getvalue()
+
+
+def _inline(value: dict[str, Any]) -> str:
+    return f"`{_yaml(value, inline=True).strip()}`"

@@ -1,0 +1,203 @@
+"""What may stand in the files under `params/`: strict Pydantic models, no logic.
+
+Every model forbids unknown keys and does not coerce types, so that a typing error is an error that
+names its place instead of a silently ignored setting. The JSON schema of these models is committed
+as `params/schema/*.json`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipelines.digits import DigitsSpec
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+
+
+class Strict(BaseModel):
+    """Base of all parameter models: unknown keys and coercions are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DigitsSource(Strict):
+    """Scenes rendered from the handwritten digits that scikit-learn bundles: nothing to download."""
+
+    kind: Literal["digits"]
+    scenes: DigitsSpec
+
+
+class DataCard(Strict):
+    """`params/datasets/<name>.yaml`: what a data set is and where it comes from."""
+
+    title: str
+    classes: Annotated[list[str], Field(min_length=2)]
+    palette: list[Colour]
+    ignore_index: Annotated[int, Field(ge=0, le=255)] = 255
+    source: DigitsSource
+    digests: dict[Literal["train", "val", "test"], str] = {}
+    """sha256 over the decoded arrays of each split; prepare refuses other data."""
+    licence: str
+    citation: str
+
+    @model_validator(mode="after")
+    def _one_colour_a_class(self) -> DataCard:
+        if len(self.palette) != len(self.classes):
+            raise ValueError(
+                f"palette has {len(self.palette)} colours for {len(self.classes)} classes; "
+                "expected one a class"
+            )
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes holds a name twice; expected distinct names")
+        if self.ignore_index < len(self.classes):
+            raise ValueError(
+                f"ignore_index {self.ignore_index} is the id of class "
+                f"{self.classes[self.ignore_index]!r}; expected an id that no class has"
+            )
+        return self
+
+
+class ModelEntry(Strict):
+    """`params/models/<name>.yaml`: a config of the installed mmsegmentation, and what differs."""
+
+    title: str
+    config: str
+    """Path below the installed package's `.mim/configs`, such as `_base_/models/fcn_hr18.py`."""
+    model: dict[str, Any] = {}
+    """Merged into that config's `model` by mmengine's rules (`_delete_: true` replaces a dict)."""
+
+
+class Optimizer(Strict):
+    type: Literal["SGD", "Adam", "AdamW"]
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _momentum_is_for_sgd(self) -> Optimizer:
+        if self.momentum is not None and self.type != "SGD":
+            raise ValueError(f"momentum goes with type SGD, not {self.type}")
+        return self
+
+
+class Schedule(Strict):
+    """Polynomial decay of the learning rate to `min_lr`, after a linear warm-up."""
+
+    power: Annotated[float, Field(gt=0)] = 0.9
+    min_lr: Annotated[float, Field(ge=0)] = 1e-4
+    warmup_iterations: Annotated[int, Field(ge=0)] = 0
+
+
+class Augmentation(Strict):
+    """Training-time augmentation; the order is scale, crop, flip, photometric distortion."""
+
+    scale_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    crop_size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+    """Height and width in pixels."""
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.0
+    photometric: bool = False
+
+    @model_validator(mode="after")
+    def _a_random_scale_needs_a_crop(self) -> Augmentation:
+        if self.scale_range is not None and self.crop_size is None:
+            raise ValueError("scale_range needs crop_size: scaled images cannot form a batch")
+        return self
+
+
+class Training(Strict):
+    iterations: Annotated[int, Field(gt=0)]
+    batch_size: Annotated[int, Field(gt=0)]
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    augmentation: Augmentation = Augmentation()
+    checkpoint_interval: Annotated[int, Field(gt=0)]
+    log_interval: Annotated[int, Field(gt=0)]
+    validation_interval: Annotated[int, Field(gt=0)] | None = None
+    """Iterations between looks at the val split, for curves only: the last checkpoint counts."""
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Training:
+        if self.schedule.warmup_iterations >= self.iterations:
+            raise ValueError(
+                f"schedule.warmup_iterations is {self.schedule.warmup_iterations}, expected fewer "
+                f"than iterations ({self.iterations})"
+            )
+        return self
+
+
+class Method(Strict):
+    """One training method: a plug-in applied to the model's config, or nothing for the baseline."""
+
+    label: str
+    plugin: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    """`module:function`; called as `function(model_cfg, **options)`, returns a model config."""
+    options: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    """Overrides of the study's `training`, for controls and tuning; a comparison shares it."""
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
+    """A subset of the study's seeds, for controls that need fewer runs."""
+    control: bool = False
+    """A control answers a question about the comparison and is not one of the compared methods."""
+
+    @model_validator(mode="after")
+    def _options_need_a_plugin(self) -> Method:
+        if self.options and self.plugin is None:
+            raise ValueError("options are given without a plugin; expected plugin: module:function")
+        return self
+
+
+class Evaluation(Strict):
+    split: Literal["val", "test"] = "test"
+    batch_size: Annotated[int, Field(gt=0)] = 1
+    gallery: Annotated[int, Field(ge=0)] = 4
+    """Images whose predictions are kept for the report: evenly spaced over the split."""
+
+
+class StudyFile(Strict):
+    """`params/studies/<name>.yaml`: one question."""
+
+    title: str
+    description: str
+    kind: Literal["fixed-budget", "plateau", "tuning"]
+    """A fixed budget compares methods after equal work and claims nothing about convergence."""
+    datasets: Annotated[list[Name], Field(min_length=1)]
+    models: Annotated[list[Name], Field(min_length=1)]
+    methods: Annotated[dict[Name, Method], Field(min_length=1)]
+    baseline: Name
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    threads: Annotated[int, Field(gt=0)]
+    """CPU threads a run computes with. Part of the experiment: sums depend on it."""
+    training: Training
+    evaluation: Evaluation = Evaluation()
+
+    @field_validator("datasets", "models", "seeds")
+    @classmethod
+    def _no_duplicates(cls, values: list) -> list:
+        twice = sorted({v for v in values if values.count(v) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands here twice; expected each once")
+        return values
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> StudyFile:
+        if self.baseline not in self.methods:
+            raise ValueError(
+                f"baseline {self.baseline!r} is not one of methods: {', '.join(self.methods)}"
+            )
+        if self.methods[self.baseline].control:
+            raise ValueError(f"baseline {self.baseline!r} is a control; expected a compared method")
+        labels = [method.label for method in self.methods.values()]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"methods: label {label!r} stands here twice; expected each once")
+        if self.kind == "tuning" and self.evaluation.split != "val":
+            raise ValueError("kind tuning goes with evaluation.split val, not test")
+        for name, method in self.methods.items():
+            extra = sorted(set(method.seeds or []) - set(self.seeds))
+            if extra:
+                raise ValueError(f"methods.{name}.seeds holds {extra[0]}, which seeds does not")
+        return self

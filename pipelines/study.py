@@ -1,0 +1,331 @@
+"""From a study file to its runs, their parameters, and the place of every file.
+
+Nobody else expands a study or builds a path from parts. All paths are relative to the project
+root, which is the working directory of every command.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipelines.artifacts import sha256_json
+from pipelines.errors import PipelineError
+from pipelines.schema import DataCard, Evaluation, Method, ModelEntry, Strict, StudyFile, Training
+
+PARAMS = Path("params")
+DATA = Path("data")
+RESULTS = Path("results")
+WORK = Path("work")
+REPORTS = Path("reports")
+
+DATASET_STAGES = {
+    "fetch": (DATA / "raw", ()),
+    "prepare": (DATA / "prepared", ("info.json",)),
+}
+"""Where each stage of a data set writes, and what, besides receipt.json and runtime.json."""
+
+RUN_STAGES = {
+    "train": ("weights.safetensors", "plugin.safetensors", "curves.csv", "config.py"),
+    "evaluate": ("metrics.json", "confusion.csv", "predictions.npz"),
+}
+"""What each stage of a run writes, besides receipt.json and runtime.json."""
+
+STUDY_STAGES = {
+    "compare": ("runs.csv", "summary.csv", "paired.csv", "curves.csv"),
+    "report": ("report.md", "table.md", "table.csv", "table.tex", "per_class.csv")
+    + tuple(
+        f"{figure}.{suffix}"
+        for figure in ("per_class", "gallery", "curves")
+        for suffix in ("png", "svg")
+    ),
+}
+"""What each stage of a whole study writes, besides receipt.json and runtime.json."""
+
+_Model = TypeVar("_Model", bound=Strict)
+
+
+def read_params(path: Path, model: type[_Model]) -> _Model:
+    """The file at `path` as `model`.
+
+    Raises:
+        PipelineError: naming the file, each offending key and what was expected.
+    """
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise PipelineError(f"{path}: no such file; {path.parent} has: {known}")
+    try:
+        return model.model_validate(YAML(typ="safe", pure=True).load(path))
+    except YAMLError as error:
+        raise PipelineError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise PipelineError("\n".join(_explain(path, error))) from None
+
+
+def _explain(where: Path | str, error: ValidationError) -> list[str]:
+    lines = []
+    for item in error.errors(include_url=False):
+        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
+        message = item["msg"].removeprefix("Value error, ")
+        lines.append(f"{where}: {key}: {message}{got}")
+    return lines
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data card and the folders of its data."""
+
+    name: str
+    card: DataCard
+
+    @property
+    def raw(self) -> Path:
+        """The folder that fetch writes."""
+        return DATASET_STAGES["fetch"][0] / self.name
+
+    @property
+    def prepared(self) -> Path:
+        """The folder that prepare writes: `images/<split>/`, `labels/<split>/`, `info.json`."""
+        return DATASET_STAGES["prepare"][0] / self.name
+
+    @property
+    def info(self) -> Path:
+        return self.prepared / "info.json"
+
+    @property
+    def fetched(self) -> Path:
+        return self.raw / "receipt.json"
+
+    @property
+    def receipt(self) -> Path:
+        return self.prepared / "receipt.json"
+
+    @property
+    def card_file(self) -> Path:
+        return PARAMS / "datasets" / f"{self.name}.yaml"
+
+    def parameters(self, stage: str) -> dict[str, Any]:
+        """All of the card that determines what fetch or prepare writes."""
+        if stage == "fetch":
+            return {"kind": self.card.source.kind}
+        return self.card.model_dump(exclude={"title", "licence", "citation"})
+
+    def parameters_hash(self, stage: str) -> str:
+        return sha256_json(self.parameters(stage))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a data set, a model, a method and a seed of a study."""
+
+    study: Study = field(repr=False, compare=False)
+    dataset: Dataset
+    model: str
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset.name}/{self.model}/{self.method}/seed{self.seed}"
+
+    @property
+    def entry(self) -> ModelEntry:
+        return self.study.models[self.model]
+
+    @property
+    def spec(self) -> Method:
+        return self.study.file.methods[self.method]
+
+    @cached_property
+    def training(self) -> Training:
+        """The study's recipe with the method's overrides."""
+        return self.study.training_of(self.method)
+
+    @property
+    def evaluation(self) -> Evaluation:
+        return self.study.file.evaluation
+
+    def folder(self, stage: str) -> Path:
+        """Where `stage` (train or evaluate) of this run writes."""
+        return self.study._run_folder(self.name, stage)
+
+    def output(self, stage: str, name: str) -> Path:
+        if name not in (*RUN_STAGES[stage], "receipt.json", "runtime.json"):
+            raise KeyError(f"stage {stage} declares no output {name}")
+        return self.folder(stage) / name
+
+    def parameters(self, stage: str) -> dict[str, Any]:
+        """All that determines what `stage` writes besides its inputs: no titles, no labels."""
+        if stage == "evaluate":
+            return {
+                "evaluation": self.evaluation.model_dump(),
+                "model": self.entry.model_dump(exclude={"title"}),
+                "threads": self.study.file.threads,
+            }
+        return {
+            "model": self.entry.model_dump(exclude={"title"}),
+            "plugin": self.spec.plugin,
+            "options": self.spec.options,
+            "training": self.training.model_dump(),
+            "seed": self.seed,
+            "threads": self.study.file.threads,
+        }
+
+    def parameters_hash(self, stage: str) -> str:
+        return sha256_json(self.parameters(stage))
+
+    def work(self, key: str) -> Path:
+        """Scratch that survives a kill, under `key`: the hash of parameters and data."""
+        return self.study.work / "runs" / self.name / key[:16]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A validated study file with its data cards and model entries."""
+
+    name: str
+    path: Path
+    file: StudyFile
+    datasets: dict[str, Dataset]
+    models: dict[str, ModelEntry]
+
+    @classmethod
+    def load(cls, name_or_path: str) -> Study:
+        """Read `params/studies/<name>.yaml`, or the YAML file at a path, and all that it names.
+
+        Raises:
+            PipelineError: for a missing or unknown file, key, data set, model or combination.
+        """
+        path = Path(name_or_path)
+        if path.suffix not in (".yaml", ".yml"):
+            path = PARAMS / "studies" / f"{name_or_path}.yaml"
+        file = read_params(path, StudyFile)
+        datasets = {
+            name: Dataset(name, _named(path, "datasets", name, DataCard)) for name in file.datasets
+        }
+        models = {name: _named(path, "models", name, ModelEntry) for name in file.models}
+        study = cls(path.stem, path, file, datasets, models)
+        for method in file.methods:
+            study.training_of(method)
+        return study
+
+    def training_of(self, method: str) -> Training:
+        overrides = self.file.methods[method].training
+        merged = _merge(self.file.training.model_dump(), overrides)
+        try:
+            return Training.model_validate(merged)
+        except ValidationError as error:
+            where = f"{self.path}: methods.{method}.training"
+            raise PipelineError("\n".join(_explain(where, error))) from None
+
+    @property
+    def argument(self) -> str:
+        """What to give to `--study`: the name, or the path of a file kept elsewhere."""
+        return (
+            self.name if self.path == PARAMS / "studies" / f"{self.name}.yaml" else str(self.path)
+        )
+
+    @property
+    def results(self) -> Path:
+        return RESULTS / self.name
+
+    @property
+    def work(self) -> Path:
+        return WORK / self.name
+
+    @property
+    def published(self) -> Path:
+        return REPORTS / self.name
+
+    def folder(self, stage: str) -> Path:
+        """Where `stage` (compare or report) of the whole study writes."""
+        return self.results / stage
+
+    def output(self, stage: str, name: str) -> Path:
+        if name not in (*STUDY_STAGES[stage], "receipt.json", "runtime.json"):
+            raise KeyError(f"stage {stage} declares no output {name}")
+        return self.folder(stage) / name
+
+    def outputs(self, stage: str) -> list[str]:
+        """All files that `stage` writes, for a driver to declare.
+
+        They hold the wildcard `{dataset}` or `{run}` where the stage belongs to one.
+        """
+        if stage in DATASET_STAGES:
+            parent, files = DATASET_STAGES[stage]
+            folder = parent / "{dataset}"
+        elif stage in RUN_STAGES:
+            folder, files = self._run_folder("{run}", stage), RUN_STAGES[stage]
+        else:
+            folder, files = self.folder(stage), STUDY_STAGES[stage]
+        return [(folder / name).as_posix() for name in (*files, "receipt.json", "runtime.json")]
+
+    def _run_folder(self, run: str, stage: str) -> Path:
+        return self.results / "runs" / run / stage
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """All runs; the methods of one seed stand together, so that pairs finish together."""
+        return [
+            Run(self, dataset, model, method, seed)
+            for dataset in self.datasets.values()
+            for model in self.models
+            for seed in self.file.seeds
+            for method, spec in self.file.methods.items()
+            if spec.seeds is None or seed in spec.seeds
+        ]
+
+    def run(self, name: str) -> Run:
+        """The run called `<dataset>/<model>/<method>/seed<k>`.
+
+        Raises:
+            PipelineError: when the study has no such run.
+        """
+        for run in self.runs:
+            if run.name == name:
+                return run
+        known = "\n  ".join(run.name for run in self.runs)
+        raise PipelineError(f"--run {name}: study {self.name!r} has no such run; it has\n  {known}")
+
+    def parameters(self, stage: str) -> dict[str, Any]:
+        """All that determines what compare or report write besides their inputs."""
+        runs = [run.name for run in self.runs]
+        if stage == "compare":
+            return {"baseline": self.file.baseline, "runs": runs}
+        titles = {
+            name: entry.title
+            for entries in (
+                {name: dataset.card for name, dataset in self.datasets.items()},
+                self.models,
+            )
+            for name, entry in entries.items()
+        }
+        return self.file.model_dump() | {"runs": runs, "titles": titles}
+
+    def parameters_hash(self, stage: str) -> str:
+        return sha256_json(self.parameters(stage))
+
+
+def _named(study: Path, key: str, name: str, model: type[_Model]) -> _Model:
+    path = PARAMS / key / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise PipelineError(f"{study}: {key}: unknown {name!r}; {path.parent} has: {known}")
+    return read_params(path, model)
+
+
+def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    merged = copy.deepcopy(base)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        both = isinstance(value, dict) and isinstance(old, dict)
+        merged[key] = _merge(old, value) if both else value
+    return merged

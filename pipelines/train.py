@@ -1,0 +1,144 @@
+"""Train runs of a study with mmengine's Runner.
+
+Checkpoints are kept in `work/<study>/runs/<run>/`, keyed by the hash of the run's parameters and data:
+started again after a kill, the same command goes on from the last one. At the end the weights of
+the bare model, the plug-in's own state, the curves and the config are published to
+`results/<study>/runs/<run>/train/`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+from pipelines.artifacts import Stopwatch, sha256_file, sha256_json, staged, write_receipt
+from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
+from pipelines.errors import PipelineError
+from pipelines.study import Run
+
+_NOT_REPRODUCIBLE = {"time", "data_time", "memory", "eta", "epoch", "iter", "step"}
+
+
+def train(run: Run) -> None:
+    """Train `run`, or go on with it, and publish its results.
+
+    Raises:
+        PipelineError: when the data is not prepared, or the plug-in refuses the model.
+    """
+    limit_threads(run.study.file.threads)
+    watch = Stopwatch()
+    if not run.dataset.receipt.is_file():
+        raise PipelineError(
+            f"{run.dataset.receipt}: not found; run python -m pipelines.prepare "
+            f"--study {run.study.name} --dataset {run.dataset.name}"
+        )
+    work = run.work(sha256_json([run.parameters("train"), sha256_file(run.dataset.receipt)]))
+
+    import pandas as pd
+    import torch
+    from mmengine.runner import Runner
+    from mmengine.utils import import_modules_from_strings
+    from mmseg.utils import register_all_modules
+    from safetensors.torch import save_file
+
+    from pipelines.config import training_config
+
+    torch.set_num_threads(run.study.file.threads)
+    register_all_modules()
+    config = training_config(run, work)
+    _log_to_console_and(work / "train.log", run)
+    import_modules_from_strings(**config.custom_imports)
+    runner = Runner.from_cfg(config)
+    runner.train()
+    weights, plugin = _split_state(run, runner.model.state_dict())
+    with staged(run.folder("train")) as scratch:
+        save_file(weights, scratch / "weights.safetensors")
+        save_file(plugin, scratch / "plugin.safetensors")
+        curves = pd.DataFrame.from_dict(read_curves(work), orient="index").sort_index()
+        curves[sorted(curves.columns)].to_csv(
+            scratch / "curves.csv", index_label="iteration", lineterminator="\n"
+        )
+        (scratch / "config.py").write_text(config.pretty_text, encoding="utf-8")
+        write_receipt(
+            scratch,
+            stage="train",
+            subject=run.name,
+            parameters=run.parameters_hash("train"),
+            inputs=[run.dataset.receipt],
+        )
+        watch.write(scratch, device=_device_name())
+    shutil.rmtree(work)
+
+
+def _log_to_console_and(file: Path, run: Run) -> None:
+    """Have mmengine's Runner log to `file` in full, and single lines to the console.
+
+    Several runs share one console: lines carry the run's name, and listings of the config, the
+    environment and the hooks stay in the file. The Runner picks the logger up by its name.
+    """
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_instance(
+        run.name, logger_name=run.name, log_file=file.as_posix(), file_mode="a"
+    )
+    for handler in logger.handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.addFilter(lambda record: "\n" not in record.getMessage())
+
+
+def read_curves(work: Path) -> dict[int, dict[str, float]]:
+    """Logged values by iteration, over all interruptions of a training; later lines count.
+
+    Values that depend on the machine (time, memory) are left out.
+    """
+    curves: dict[int, dict[str, float]] = {}
+    for path in sorted(work.glob("*/vis_data/scalars.json")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            values = json.loads(line)
+            point = {k: v for k, v in values.items() if k not in _NOT_REPRODUCIBLE}
+            curves.setdefault(int(values["step"]), {}).update(point)
+    return curves
+
+
+def _split_state(run: Run, state: dict) -> tuple[dict, dict]:
+    """The bare model's weights, and what the plug-in added to them, as CPU tensors."""
+    from mmengine.registry import MODELS
+
+    from pipelines.config import baseline_model
+
+    names = MODELS.build(baseline_model(run)).state_dict().keys()
+    lost = sorted(names - state.keys())
+    if lost:
+        raise PipelineError(
+            f"{run.study.path}: methods.{run.method}.plugin: the trained model has no {lost[0]!r} "
+            f"({len(lost)} such names); a plug-in must keep the names of the bare model's weights"
+        )
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    return (
+        {name: tensors[name] for name in sorted(names)},
+        {name: tensors[name] for name in sorted(state.keys() - names)},
+    )
+
+
+def _device_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = stage_parser(__doc__, runs=True).parse_args(argv)
+
+    def command() -> None:
+        for run in chosen_runs(args):
+            train(run)
+            print(f"trained {run.name} into {run.folder('train')}")
+
+    return guarded(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Study files: what they expand to, and that every mistake is named before anything runs."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import PipelineError
+from pipelines.study import DATASET_STAGES, RUN_STAGES, STUDY_STAGES, Study
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def edited(fabricate):
+    """A function that loads the made-up study after its file was edited by `change(content)`."""
+    fabricate()
+    path = Path("params/studies/mini.yaml")
+    original = json.loads(path.read_text())
+
+    def load(change) -> Study:
+        content = copy.deepcopy(original)
+        change(content)
+        path.write_text(json.dumps(content))
+        return Study.load("mini")
+
+    return load
+
+
+def put(key: str, value):
+    """A change that puts `value` at a dotted `key`."""
+
+    def change(content: dict) -> None:
+        *parents, last = key.split(".")
+        for parent in parents:
+            content = content[parent]
+        content[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "training.iteratons",
+            10,
+            r"mini.yaml: training.iteratons: Extra inputs are not permitted",
+        ),
+        ("training.iterations", 0, r"mini.yaml: training.iterations: .*greater than 0 \(got 0\)"),
+        ("training.iterations", "20", r"training.iterations: .*valid integer \(got '20'\)"),
+        ("training.optimizer.type", "Sdg", r"training.optimizer.type: .*'SGD'.*\(got 'Sdg'\)"),
+        ("training.optimizer.lr", -0.1, r"training.optimizer.lr: .*greater than 0"),
+        ("training.schedule", {"warmup_iterations": 20}, r"training: schedule.warmup_iterations"),
+        ("training.augmentation", {"scale_range": [0.5, 2.0]}, r"scale_range needs crop_size"),
+        ("seeds", [0, 1, 1], r"mini.yaml: seeds: 1 stands here twice"),
+        ("seeds", [], r"seeds: .*at least 1 item"),
+        ("datasets", ["cityscape"], r"datasets: unknown 'cityscape'; params/datasets has: shapes"),
+        ("models", ["hrnet"], r"models: unknown 'hrnet'; params/models has: tiny_net"),
+        ("baseline", "base", r"baseline 'base' is not one of methods: baseline, sar, longer"),
+        ("methods.longer.seeds", [0, 9], r"methods.longer.seeds holds 9, which seeds does not"),
+        ("methods.baseline.options", {"a": 1}, r"methods.baseline: options are given without a pl"),
+        ("methods.sar.plugin", "sar.mmseg", r"methods.sar.plugin: .*match pattern"),
+        (
+            "methods.longer.training",
+            {"iterations": -1},
+            r"mini.yaml: methods.longer.training: iterations: .*greater than 0",
+        ),
+        ("evaluation", {"split": "train"}, r"evaluation.split: .*'val' or 'test'"),
+        ("threads", 0, r"threads: .*greater than 0"),
+        ("methods.sar.label", "Baseline", r"methods: label 'Baseline' stands here twice"),
+        ("methods.baseline.control", True, r"baseline 'baseline' is a control"),
+        ("kind", "tuning", r"kind tuning goes with evaluation.split val, not test"),
+    ],
+)
+def test_a_mistake_names_file_key_and_expectation(edited, key, value, message):
+    with pytest.raises(PipelineError, match=message):
+        edited(put(key, value))
+
+
+def test_a_key_that_stands_twice_is_an_error(fabricate):
+    fabricate()
+    path = Path("params/studies/mini.yaml")
+    path.write_text(path.read_text().replace("{", '{"threads": 2,', 1))
+    with pytest.raises(PipelineError, match=r"mini.yaml: not valid YAML: .*duplicate key"):
+        Study.load("mini")
+
+
+def test_an_unknown_study_lists_those_there_are(fabricate):
+    fabricate()
+    with pytest.raises(PipelineError, match=r"params/studies/nope.yaml: no such file; .* mini"):
+        Study.load("nope")
+
+
+def test_all_mistakes_are_told_at_once(edited):
+    def two(content):
+        content["threads"] = 0
+        content["training"]["batch_size"] = 0
+
+    with pytest.raises(PipelineError) as error:
+        edited(two)
+    assert "threads:" in str(error.value) and "training.batch_size:" in str(error.value)
+
+
+def test_runs_are_the_product_with_controls_on_their_own_seeds(fabricate):
+    names = [run.name for run in fabricate().runs]
+    assert names == [
+        "shapes/tiny_net/baseline/seed0",
+        "shapes/tiny_net/sar/seed0",
+        "shapes/tiny_net/longer/seed0",
+        "shapes/tiny_net/baseline/seed1",
+        "shapes/tiny_net/sar/seed1",
+        "shapes/tiny_net/longer/seed1",
+        "shapes/tiny_net/baseline/seed2",
+        "shapes/tiny_net/sar/seed2",
+    ]
+
+
+def test_an_unknown_run_lists_those_there_are(fabricate):
+    with pytest.raises(PipelineError, match=r"--run shapes/seed9: .*no such run[\s\S]*sar/seed2"):
+        fabricate().run("shapes/seed9")
+
+
+def test_a_method_overrides_the_recipe_where_it_says_so(fabricate):
+    study = fabricate()
+    assert study.training_of("longer").iterations == 40
+    assert study.training_of("longer").optimizer == study.training_of("baseline").optimizer
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "train", "evaluate"),
+    [
+        ("title", "Another title", False, False),
+        ("methods.sar.label", "Another label", False, False),
+        ("seeds", [0, 1, 2, 3], False, False),
+        ("evaluation", {"batch_size": 2}, False, True),
+        ("methods.sar.options", {"pull_weight": 0.2}, True, False),
+        ("training.batch_size", 4, True, False),
+        ("threads", 2, True, True),
+    ],
+)
+def test_parameters_change_with_what_determines_a_stage(edited, key, value, train, evaluate):
+    run = "shapes/tiny_net/sar/seed0"
+    before = edited(lambda content: None).run(run)
+    after = edited(put(key, value)).run(run)
+    changed = [
+        before.parameters_hash(stage) != after.parameters_hash(stage)
+        for stage in ("train", "evaluate")
+    ]
+    assert changed == [train, evaluate]
+
+
+def test_a_study_of_another_folder_is_named_by_its_path(fabricate, tmp_path):
+    fabricate()
+    copy_of = tmp_path / "elsewhere" / "mine.yaml"
+    copy_of.parent.mkdir()
+    copy_of.write_text(Path("params/studies/mini.yaml").read_text())
+    assert Study.load(str(copy_of)).name == "mine"
+
+
+def test_declared_outputs_hold_the_wildcard_of_their_stage(fabricate):
+    study = fabricate()
+    for stage in DATASET_STAGES:
+        assert all("{dataset}" in path for path in study.outputs(stage))
+    for stage in RUN_STAGES:
+        paths = study.outputs(stage)
+        assert all("{run}" in path for path in paths)
+        run = study.runs[0]
+        assert str(run.output(stage, "receipt.json")) in [p.format(run=run.name) for p in paths]
+    for stage in STUDY_STAGES:
+        assert str(study.output(stage, "receipt.json")) in study.outputs(stage)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "params/studies").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_the_projects_own_studies_are_valid(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert Study.load(path.stem).runs
