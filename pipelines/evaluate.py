@@ -70,7 +70,7 @@ def _gallery_indices(count: int, wanted: int) -> set[int]:
 
 
 def _predict(run: Run):
-    """Yield (stem, truth (H, W), prediction (H, W) uint8) for every image of the split, in order."""
+    """Yield (stem, truth (H, W), prediction (H, W) uint8) of every image of the split, in order."""
     import numpy as np
     import torch
     from mmengine.model import revert_sync_batchnorm
@@ -94,11 +94,8 @@ def _predict(run: Run):
         for batch in loader:
             for sample in model.test_step(batch):
                 prediction = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
-                yield (
-                    Path(sample.img_path).stem,
-                    sample.gt_sem_seg.data[0].cpu().numpy(),
-                    prediction,
-                )
+                truth = sample.gt_sem_seg.data[0].cpu().numpy()
+                yield Path(sample.img_path).stem, truth, prediction
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -154,9 +154,8 @@ def show(study: Study) -> None:
     """
     table = study.output("report", "table.md")
     if not table.is_file():
-        raise PipelineError(
-            f"{table}: not found; run python -m pipelines.report --study {study.argument}"
-        )
+        again = f"python -m pipelines.report --study {study.argument}"
+        raise PipelineError(f"{table}: not found; run {again}")
     print(table.read_text(encoding="utf-8"))
     print(f"report:  {study.output('report', 'report.md')}")
     print("runs:    mlflow ui    (then open the address that it prints)")

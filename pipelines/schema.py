@@ -25,7 +25,7 @@ class Strict(BaseModel):
 
 
 class DigitsSource(Strict):
-    """Scenes rendered from the handwritten digits that scikit-learn bundles: nothing to download."""
+    """Scenes of the handwritten digits that scikit-learn bundles: nothing to download."""
 
     kind: Literal["digits"]
     scenes: DigitsSpec

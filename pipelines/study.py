@@ -40,11 +40,10 @@ RUN_STAGES = {
 
 STUDY_STAGES = {
     "compare": ("runs.csv", "summary.csv", "paired.csv", "curves.csv"),
-    "report": ("report.md", "table.md", "table.csv", "table.tex", "per_class.csv")
-    + tuple(
-        f"{figure}.{suffix}"
-        for figure in ("per_class", "gallery", "curves")
-        for suffix in ("png", "svg")
+    "report": (
+        *("report.md", "table.md", "table.csv", "table.tex", "per_class.csv"),
+        *("per_class.png", "gallery.png", "curves.png"),
+        *("per_class.svg", "gallery.svg", "curves.svg"),
     ),
 }
 """What each stage of a whole study writes, besides receipt.json and runtime.json."""

@@ -1,8 +1,8 @@
 """Train runs of a study with mmengine's Runner.
 
-Checkpoints are kept in `work/<study>/runs/<run>/`, keyed by the hash of the run's parameters and data:
-started again after a kill, the same command goes on from the last one. At the end the weights of
-the bare model, the plug-in's own state, the curves and the config are published to
+Checkpoints are kept in `work/<study>/runs/<run>/`, keyed by the hash of the run's parameters and
+data: started again after a kill, the same command goes on from the last one. At the end the weights
+of the bare model, the plug-in's own state, the curves and the config are published to
 `results/<study>/runs/<run>/train/`.
 """
 

@@ -23,9 +23,7 @@ def before():
     try:
         importlib.import_module("ensurepip")
     except ImportError:
-        return (
-            "this Python cannot make virtual environments; on Debian: apt-get install python3-venv"
-        )
+        return "this Python makes no virtual environments; on Debian: apt-get install python3-venv"
     free = shutil.disk_usage(".").free / 1e9
     if free < NEEDED_GB:
         return "%.1f GB are free on this disk, the installation needs %d GB" % (free, NEEDED_GB)

@@ -174,9 +174,7 @@ def test_declared_outputs_hold_the_wildcard_of_their_stage(fabricate):
         assert str(study.output(stage, "receipt.json")) in study.outputs(stage)
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "params/studies").glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_the_projects_own_studies_are_valid(path, monkeypatch):
+@pytest.mark.parametrize("name", [p.stem for p in (ROOT / "params/studies").glob("*.yaml")])
+def test_the_projects_own_studies_are_valid(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert Study.load(path.stem).runs
+    assert Study.load(name).runs
