@@ -95,7 +95,11 @@ def training_config(run: Run, work_dir: Path) -> Config:
         },
         "param_scheduler": _schedule(run),
         "default_hooks": {
-            "logger": {"type": "LoggerHook", "interval": training.log_interval},
+            "logger": {
+                "type": "LoggerHook",
+                "interval": training.log_interval,
+                "log_metric_by_epoch": False,
+            },
             "checkpoint": {
                 "type": "CheckpointHook",
                 "by_epoch": False,

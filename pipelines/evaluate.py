@@ -66,7 +66,8 @@ def evaluate(run: Run) -> None:
 
 def _gallery_indices(count: int, wanted: int) -> set[int]:
     """`wanted` indices below `count`, in the middle of equal parts of the split."""
-    return {(2 * part + 1) * count // (2 * wanted) for part in range(min(wanted, count))}
+    wanted = min(wanted, count)
+    return {(2 * part + 1) * count // (2 * wanted) for part in range(wanted)}
 
 
 def _predict(run: Run):

@@ -9,7 +9,6 @@ of the bare model, the plug-in's own state, the curves and the config are publis
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import sys
 from pathlib import Path
@@ -39,19 +38,18 @@ def train(run: Run) -> None:
 
     import pandas as pd
     import torch
-    from mmengine.runner import Runner
     from mmengine.utils import import_modules_from_strings
     from mmseg.utils import register_all_modules
     from safetensors.torch import save_file
 
     from pipelines.config import training_config
+    from pipelines.runner import QuietRunner
 
     torch.set_num_threads(run.study.file.threads)
     register_all_modules()
     config = training_config(run, work)
-    _log_to_console_and(work / "train.log", run)
     import_modules_from_strings(**config.custom_imports)
-    runner = Runner.from_cfg(config)
+    runner = QuietRunner.from_cfg(config)
     runner.train()
     weights, plugin = _split_state(run, runner.model.state_dict())
     with staged(run.folder("train")) as scratch:
@@ -71,22 +69,6 @@ def train(run: Run) -> None:
         )
         watch.write(scratch, device=_device_name())
     shutil.rmtree(work)
-
-
-def _log_to_console_and(file: Path, run: Run) -> None:
-    """Have mmengine's Runner log to `file` in full, and single lines to the console.
-
-    Several runs share one console: lines carry the run's name, and listings of the config, the
-    environment and the hooks stay in the file. The Runner picks the logger up by its name.
-    """
-    from mmengine.logging import MMLogger
-
-    logger = MMLogger.get_instance(
-        run.name, logger_name=run.name, log_file=file.as_posix(), file_mode="a"
-    )
-    for handler in logger.handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.addFilter(lambda record: "\n" not in record.getMessage())
 
 
 def read_curves(work: Path) -> dict[int, dict[str, float]]:

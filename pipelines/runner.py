@@ -1,0 +1,29 @@
+"""mmengine's Runner, with a console that several runs can share."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+
+class QuietRunner(Runner):
+    """A Runner whose console lines carry the experiment's name, one line a message.
+
+    Listings of the config, the environment and the hooks, hundreds of lines at every start, go to
+    the log file in the work folder only.
+    """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        name = self.cfg.experiment_name
+        logger = super().build_logger(*args, logger_name=name, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_single_lines)
+        return logger
+
+
+def _single_lines(record: logging.LogRecord) -> bool:
+    return "\n" not in record.getMessage()

@@ -1,0 +1,194 @@
+"""The stages of a run on a real study in miniature: fetch, prepare, train, evaluate."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from pipelines import fetch, prepare, train
+from pipelines.artifacts import read_json, sha256_file
+from pipelines.errors import PipelineError
+from pipelines.evaluate import _gallery_indices, evaluate
+from pipelines.study import RUN_STAGES
+from tests.pipelines import mini
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project with the study `mini` as working directory; a function prepares its data."""
+    monkeypatch.chdir(tmp_path)
+    mini.write_params(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The study `mini`, both of its runs trained and evaluated; the working directory is its."""
+    folder = tmp_path_factory.mktemp("trained")
+    before = Path.cwd()
+    os.chdir(folder)
+    mini.write_params(folder)
+    study = mini.load()
+    prepared(study)
+    for run in study.runs:
+        train.train(run)
+        evaluate(run)
+    yield study
+    os.chdir(before)
+
+
+def prepared(study):
+    for dataset in study.datasets.values():
+        fetch.fetch(dataset)
+        prepare.prepare(dataset)
+    return study
+
+
+def named(study, method):
+    return next(run for run in study.runs if run.method == method)
+
+
+def test_prepare_writes_the_layout_and_an_account_of_it(project):
+    dataset = prepared(mini.load()).datasets["mini"]
+    info = read_json(dataset.info)
+    assert info["counts"] == {"train": 12, "val": 4, "test": 5}
+    assert sum(info["pixel_share"].values()) == pytest.approx(1)
+    assert info["groups"]["head"][0] == "background"
+    for kind, mode in (("images", "RGB"), ("labels", "P")):
+        paths = sorted((dataset.prepared / kind / "test").iterdir())
+        assert [path.name for path in paths] == [f"{index:05d}.png" for index in range(5)]
+        with Image.open(paths[0]) as picture:
+            assert (picture.mode, picture.size) == (mode, (32, 32))
+    assert np.asarray(Image.open(dataset.prepared / "labels/test/00000.png")).max() <= 10
+
+
+def test_prepare_again_gives_the_same_receipt(project):
+    dataset = prepared(mini.load()).datasets["mini"]
+    first = dataset.receipt.read_bytes()
+    prepare.prepare(dataset)
+    assert dataset.receipt.read_bytes() == first
+
+
+def test_prepare_refuses_data_with_another_digest(project):
+    card = project / "params/datasets/mini.yaml"
+    card.write_text(card.read_text().replace("{", '{"digests": {"val": "0000"},', 1))
+    dataset = mini.load().datasets["mini"]
+    fetch.fetch(dataset)
+    with pytest.raises(PipelineError, match=r"mini.yaml: digests.val: expected 0000"):
+        prepare.prepare(dataset)
+    assert not dataset.receipt.exists()
+
+
+def test_a_stage_without_its_input_names_the_command_that_makes_it(project):
+    run = mini.load().runs[0]
+    with pytest.raises(PipelineError, match=r"pipelines\.fetch --dataset mini"):
+        prepare.prepare(run.dataset)
+    with pytest.raises(PipelineError, match=r"pipelines\.prepare --study mini --dataset mini"):
+        train.train(run)
+    with pytest.raises(PipelineError, match=rf"pipelines\.train --study mini --run {run.name}"):
+        evaluate(run)
+
+
+def test_a_run_leaves_what_it_declares_and_no_scratch(trained):
+    for run in trained.runs:
+        for stage, files in RUN_STAGES.items():
+            names = {path.name for path in run.folder(stage).iterdir()}
+            assert names == {*files, "receipt.json", "runtime.json"}
+            receipt = read_json(run.output(stage, "receipt.json"))
+            for name, sha256 in receipt["outputs"].items():
+                assert sha256_file(run.folder(stage) / name) == sha256
+    assert not list(trained.work.rglob("*.pth"))
+
+
+def test_method_and_baseline_start_alike_and_see_the_same_batches(trained):
+    curves = {
+        run.method: pd.read_csv(run.output("train", "curves.csv"), index_col="iteration")
+        for run in trained.runs
+    }
+    first = {method: table["decode.loss_ce"].iloc[0] for method, table in curves.items()}
+    assert first["baseline"] == first["sar"]
+    assert curves["sar"]["sar.loss_aux_ce"].iloc[0] > 0
+    assert list(curves["sar"].index) == [1, 2, 3, 4, 5, 6]
+    assert curves["sar"]["mIoU"].dropna().index.tolist() == [3, 6]
+    assert not {"time", "memory", "data_time"} & set(curves["sar"].columns)
+
+
+def test_published_weights_are_the_bare_models(trained):
+    weights = {r.method: load_file(r.output("train", "weights.safetensors")) for r in trained.runs}
+    assert weights["baseline"].keys() == weights["sar"].keys()
+    assert any((weights["baseline"][k] != weights["sar"][k]).any() for k in weights["sar"])
+    plugin = {r.method: load_file(r.output("train", "plugin.safetensors")) for r in trained.runs}
+    assert plugin["baseline"] == {}
+    assert "regularizer.semantic_anchors" in plugin["sar"]
+
+
+def test_evaluation_counts_every_labelled_pixel_of_the_split_once(trained):
+    run = trained.runs[0]
+    confusion = pd.read_csv(run.output("evaluate", "confusion.csv"), index_col="truth")
+    assert confusion.to_numpy().sum() == 5 * 32 * 32
+    metrics = read_json(run.output("evaluate", "metrics.json"))
+    assert metrics["split"] == "test" and metrics["num_images"] == 5
+    with np.load(run.output("evaluate", "predictions.npz")) as kept:
+        assert {name: kept[name].shape for name in kept} == {
+            "00001": (32, 32),
+            "00003": (32, 32),
+        }
+
+
+def test_training_and_evaluating_again_gives_the_same_bytes(trained):
+    run = named(trained, "sar")
+    receipts = [run.output(stage, "receipt.json") for stage in RUN_STAGES]
+    before = [path.read_bytes() for path in receipts]
+    train.train(run)
+    evaluate(run)
+    assert [path.read_bytes() for path in receipts] == before
+
+
+def test_a_killed_training_goes_on_from_its_last_checkpoint(trained):
+    """Killed after a checkpoint, the same command ends with an uninterrupted run's weights."""
+    run = named(trained, "sar")
+    whole = run.output("train", "receipt.json").read_bytes()
+    run.output("train", "receipt.json").unlink()
+    command = [sys.executable, "-m", "pipelines.train", "--study", "mini", "--run", run.name]
+    environment = os.environ | {"PYTHONPATH": str(mini.ROOT)}
+    process = subprocess.Popen(
+        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list(trained.work.rglob("iter_*.pth")):
+        assert process.poll() is None, "the training ended before a checkpoint was seen"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not run.output("train", "receipt.json").exists()
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "resumed from" in again.stdout + again.stderr
+    assert run.output("train", "receipt.json").read_bytes() == whole
+
+
+def test_a_plugin_that_refuses_is_named(project):
+    study = project / "params/studies/mini.yaml"
+    study.write_text(
+        study.read_text().replace('"label": "SAR",', '"label": "SAR", "options": {"pull": 1},')
+    )
+    run = named(prepared(mini.load()), "sar")
+    with pytest.raises(PipelineError, match=r"methods\.sar\.plugin: sar\.mmseg:apply_sar refuses"):
+        train.train(run)
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "indices"), [(8, 2, {2, 6}), (3, 5, {0, 1, 2}), (5, 0, set()), (400, 1, {200})]
+)
+def test_the_gallery_is_spread_evenly(count, wanted, indices):
+    assert _gallery_indices(count, wanted) == indices
