@@ -41,6 +41,7 @@ rule all:
 
 onstart:
     shell("python -m pipelines.check --study {STUDY.path}")
+    shell("python -m pipelines.track --study {STUDY.path} --init || true")
 
 
 onsuccess:

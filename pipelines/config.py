@@ -91,7 +91,8 @@ def training_config(run: Run, work_dir: Path) -> Config:
         },
         "optim_wrapper": {
             "type": "OptimWrapper",
-            "optimizer": training.optimizer.model_dump(exclude_none=True),
+            # Fused updates are a tenth of a small model's step on a CPU, and the same on a GPU.
+            "optimizer": training.optimizer.model_dump(exclude_none=True) | {"fused": True},
         },
         "param_scheduler": _schedule(run),
         "default_hooks": {

@@ -15,6 +15,7 @@ from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
 from pipelines.errors import PipelineError
 from pipelines.metrics import confusion_matrix, scores
 from pipelines.study import Run
+from pipelines.track import push
 
 
 def evaluate(run: Run) -> None:
@@ -107,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
             evaluate(run)
             miou = read_json(run.output("evaluate", "metrics.json"))["mIoU"]
             print(f"{run.name}: mIoU {miou:.2f} % on {run.evaluation.split}")
+            push(run.study, run)
 
     return guarded(command)
 

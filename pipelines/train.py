@@ -17,6 +17,7 @@ from pipelines.artifacts import Stopwatch, sha256_file, sha256_json, staged, wri
 from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
 from pipelines.errors import PipelineError
 from pipelines.study import Run
+from pipelines.track import push
 
 _NOT_REPRODUCIBLE = {"time", "data_time", "memory", "eta", "epoch", "iter", "step"}
 
@@ -118,6 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         for run in chosen_runs(args):
             train(run)
             print(f"trained {run.name} into {run.folder('train')}")
+            push(run.study, run)
 
     return guarded(command)
 

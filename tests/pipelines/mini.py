@@ -35,7 +35,15 @@ def write_params(folder: Path, **changes) -> None:
         "licence": "CC BY 4.0",
         "citation": "none",
     }
-    study = {
+    study = study_file() | changes
+    for kind, name, content in (("datasets", "mini", card), ("studies", "mini", study)):
+        (params / kind).mkdir()
+        (params / kind / f"{name}.yaml").write_text(json.dumps(content, indent=2))
+
+
+def study_file() -> dict:
+    """The content of the study file without changes."""
+    return {
         "title": "Mini",
         "description": "A study that takes seconds.",
         "kind": "fixed-budget",
@@ -58,10 +66,7 @@ def write_params(folder: Path, **changes) -> None:
             "validation_interval": 3,
         },
         "evaluation": {"batch_size": 2, "gallery": 2},
-    } | changes
-    for kind, name, content in (("datasets", "mini", card), ("studies", "mini", study)):
-        (params / kind).mkdir()
-        (params / kind / f"{name}.yaml").write_text(json.dumps(content, indent=2))
+    }
 
 
 def load() -> Study:

@@ -188,7 +188,8 @@ def test_a_plugin_that_refuses_is_named(project):
 
 
 @pytest.mark.parametrize(
-    ("count", "wanted", "indices"), [(8, 2, {2, 6}), (3, 5, {0, 1, 2}), (5, 0, set()), (400, 1, {200})]
+    ("count", "wanted", "indices"),
+    [(8, 2, {2, 6}), (3, 5, {0, 1, 2}), (5, 0, set()), (400, 1, {200})],
 )
 def test_the_gallery_is_spread_evenly(count, wanted, indices):
     assert _gallery_indices(count, wanted) == indices

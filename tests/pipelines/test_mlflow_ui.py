@@ -1,0 +1,95 @@
+"""What a person sees who types `mlflow ui` in the project root, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from pipelines import track
+from tests.pipelines.test_track import (
+    client,
+    fabricate,
+    fake_comparison,
+    fake_run,
+    mlflow_server,
+    project_environment,
+)
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Tall, since charts below the window's edge are not drawn.
+    "--window-size=1500,3000",
+    "--virtual-time-budget=20000",
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt install chromium)"),
+]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
+
+
+def browse(address: str, profile: str, *words: str) -> str:
+    """What chromium prints for a page that had time to load, with a new profile."""
+    folder = Path(profile).resolve()
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", *words, address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
+
+
+def test_mlflow_ui_shows_the_study(tmp_path, monkeypatch):
+    study = fabricate([0, 1])
+    for run in study.runs:
+        fake_run(run)
+    fake_comparison(study)
+    # The command, as a person types it, with the default store: relative to the project root.
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.track", "--study", "mini"],
+        env=project_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    link = done.stdout.split()[-1]
+    with mlflow_server("ui") as address:
+        assert link.startswith(track.store.LOCAL_UI)
+        link = link.replace(track.store.LOCAL_UI, address)
+        page = browse(link, "profile1", "--dump-dom")
+        for run in study.runs:
+            assert run.name in page
+        for section in ("train", "test", "test/mIoU", "cost"):
+            assert f">{section}" in page
+        page = browse(link.partition("?")[0], "profile2", "--dump-dom")
+        assert "mini: comparison" in page
+        assert study.file.title in page
+        browse(link, "profile3", "--screenshot=comparison.png")
+        assert Path("comparison.png").stat().st_size > 20_000
+        # Only a page that is painted draws its charts; these are its questions for their points.
+        assert "get-history" in Path("server.log").read_text()
+
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+        experiment = client().get_experiment_by_name("mini").experiment_id
+        (parent,) = client().search_runs([experiment], "tags.`sar.comparison` = 'mini'")
+        figure = f"get-artifact?path=report/per_class.png&run_uuid={parent.info.run_id}"
+        with urllib.request.urlopen(f"{address}/{figure}") as answer:
+            assert answer.read() == Path("picture.png").read_bytes()
