@@ -49,7 +49,7 @@ publish: setup ## copy a study's report, metrics and receipts to reports/ and th
 	python -m pipelines.publish --study $(STUDY)
 
 schema: setup ## write params/schema/*.json from the parameter models
-	python -m pipelines.schema
+	python -m pipelines.json_schema
 
 survey: setup ## apply SAR to every packaged config; writes benchmarks/survey.csv
 	python benchmarks/survey.py

@@ -115,7 +115,7 @@ class Dataset:
         """All of the card that determines what fetch or prepare writes."""
         if stage == "fetch":
             return {"kind": self.card.source.kind}
-        return self.card.model_dump(exclude={"title", "licence", "citation"})
+        return self.card.model_dump(exclude={"title", "licence", "citation", "digests"})
 
     def parameters_hash(self, stage: str) -> str:
         return sha256_json(self.parameters(stage))
