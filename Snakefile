@@ -28,6 +28,7 @@ wildcard_constraints:
     run="|".join(run.name for run in STUDY.runs),
 
 
+include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/study.smk"

@@ -139,8 +139,7 @@ def _pixels(run: Run, kind: str, stem: str) -> np.ndarray:
     path = run.dataset.prepared / kind / run.evaluation.split / f"{stem}.png"
     if not path.is_file():
         raise PipelineError(
-            f"{path}: not found; run python -m pipelines.prepare --study "
-            f"{run.study.argument} --dataset {run.dataset.name}"
+            f"{path}: not found; run python -m pipelines.prepare --dataset {run.dataset.name}"
         )
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB") if kind == "images" else picture)

@@ -85,6 +85,15 @@ class Dataset:
     name: str
     card: DataCard
 
+    @classmethod
+    def load(cls, name: str) -> Dataset:
+        """Read `params/datasets/<name>.yaml`.
+
+        Raises:
+            PipelineError: for a missing file or a mistake in it.
+        """
+        return cls(name, read_params(PARAMS / "datasets" / f"{name}.yaml", DataCard))
+
     @property
     def raw(self) -> Path:
         """The folder that fetch writes."""
@@ -266,6 +275,11 @@ class Study:
         else:
             folder, files = self.folder(stage), STUDY_STAGES[stage]
         return [(folder / name).as_posix() for name in (*files, "receipt.json", "runtime.json")]
+
+    def log(self, stage: str) -> str:
+        """Where a driver keeps what `stage` prints; with the wildcard of its outputs."""
+        part = "{dataset}" if stage in DATASET_STAGES else "{run}" if stage in RUN_STAGES else "."
+        return (self.work / "logs" / part / f"{stage}.log").as_posix()
 
     def _run_folder(self, run: str, stage: str) -> Path:
         return self.results / "runs" / run / stage

@@ -32,8 +32,8 @@ def train(run: Run) -> None:
     watch = Stopwatch()
     if not run.dataset.receipt.is_file():
         raise PipelineError(
-            f"{run.dataset.receipt}: not found; run python -m pipelines.prepare "
-            f"--study {run.study.name} --dataset {run.dataset.name}"
+            f"{run.dataset.receipt}: not found; "
+            f"run python -m pipelines.prepare --dataset {run.dataset.name}"
         )
     work = run.work(sha256_json([run.parameters("train"), sha256_file(run.dataset.receipt)]))
 

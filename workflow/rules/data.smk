@@ -1,24 +1,17 @@
 # Raw and prepared data: once a data set, whichever study asks for it.
 
 
-def card_parameters(stage):
-    def of_data_set(wildcards):
-        return STUDY.datasets[wildcards.dataset].parameters_hash(stage)
-
-    return of_data_set
-
-
-def fetched(wildcards):
-    return STUDY.datasets[wildcards.dataset].fetched
-
-
 rule fetch:
     output:
         STUDY.outputs("fetch"),
+    log:
+        STUDY.log("fetch"),
+    conda:
+        "../envs/semantic-anchors.yaml"
     params:
         card=card_parameters("fetch"),
     shell:
-        "python -m pipelines.fetch --study {STUDY.path} --dataset {wildcards.dataset}"
+        "python -m pipelines.fetch --dataset {wildcards.dataset} 2>&1 | tee {log}"
 
 
 rule prepare:
@@ -26,7 +19,11 @@ rule prepare:
         fetched,
     output:
         STUDY.outputs("prepare"),
+    log:
+        STUDY.log("prepare"),
+    conda:
+        "../envs/semantic-anchors.yaml"
     params:
         card=card_parameters("prepare"),
     shell:
-        "python -m pipelines.prepare --study {STUDY.path} --dataset {wildcards.dataset}"
+        "python -m pipelines.prepare --dataset {wildcards.dataset} 2>&1 | tee {log}"

@@ -1,31 +1,21 @@
 # One training and one evaluation a run. Receipts stand for the large files behind them.
 
 
-def prepared(wildcards):
-    return STUDY.run(wildcards.run).dataset.receipt
-
-
-def trained(wildcards):
-    return STUDY.run(wildcards.run).output("train", "receipt.json")
-
-
-def run_parameters(stage):
-    def of_run(wildcards):
-        return STUDY.run(wildcards.run).parameters_hash(stage)
-
-    return of_run
-
-
 rule train:
     input:
         prepared,
     output:
         STUDY.outputs("train"),
-    params:
-        recipe=run_parameters("train"),
+    log:
+        STUDY.log("train"),
+    conda:
+        "../envs/semantic-anchors.yaml"
     threads: STUDY.file.threads
+    params:
+        study=STUDY.path.as_posix(),
+        recipe=run_parameters("train"),
     shell:
-        "python -m pipelines.train --study {STUDY.path} --run {wildcards.run}"
+        "python -m pipelines.train --study {params.study} --run {wildcards.run} 2>&1 | tee {log}"
 
 
 rule evaluate:
@@ -34,8 +24,13 @@ rule evaluate:
         trained,
     output:
         STUDY.outputs("evaluate"),
-    params:
-        recipe=run_parameters("evaluate"),
+    log:
+        STUDY.log("evaluate"),
+    conda:
+        "../envs/semantic-anchors.yaml"
     threads: STUDY.file.threads
+    params:
+        study=STUDY.path.as_posix(),
+        recipe=run_parameters("evaluate"),
     shell:
-        "python -m pipelines.evaluate --study {STUDY.path} --run {wildcards.run}"
+        "python -m pipelines.evaluate --study {params.study} --run {wildcards.run} 2>&1 | tee {log}"

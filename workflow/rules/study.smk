@@ -7,10 +7,15 @@ rule compare:
         [run.output("evaluate", "receipt.json") for run in STUDY.runs],
     output:
         STUDY.outputs("compare"),
+    log:
+        STUDY.log("compare"),
+    conda:
+        "../envs/semantic-anchors.yaml"
     params:
-        study=STUDY.parameters_hash("compare"),
+        study=STUDY.path.as_posix(),
+        parameters=STUDY.parameters_hash("compare"),
     shell:
-        "python -m pipelines.compare --study {STUDY.path}"
+        "python -m pipelines.compare --study {params.study} 2>&1 | tee {log}"
 
 
 rule report:
@@ -18,7 +23,12 @@ rule report:
         STUDY.output("compare", "receipt.json"),
     output:
         STUDY.outputs("report"),
+    log:
+        STUDY.log("report"),
+    conda:
+        "../envs/semantic-anchors.yaml"
     params:
-        study=STUDY.parameters_hash("report"),
+        study=STUDY.path.as_posix(),
+        parameters=STUDY.parameters_hash("report"),
     shell:
-        "python -m pipelines.report --study {STUDY.path}"
+        "python -m pipelines.report --study {params.study} 2>&1 | tee {log}"
