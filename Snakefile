@@ -12,7 +12,7 @@ min_version("9.0")
 sys.path.insert(0, workflow.basedir)
 
 from pipelines.errors import PipelineError
-from pipelines.study import Dataset, Study
+from pipelines.study import Study
 
 try:
     STUDY = Study.load(str(config.get("study", "default")))
