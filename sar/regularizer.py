@@ -1,0 +1,279 @@
+"""Semantic anchor regularization: two loss terms beside a segmentation head's own, and nothing at
+inference.
+
+Ge et al., "Beyond Prototypes: Semantic Anchor Regularization for Better Representation Learning",
+AAAI 2024, arXiv 2312.11872.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from numbers import Real
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sar.anchors import make_anchors
+from sar.embedding import AnchorEmbedding
+from sar.pull import count_valid, pixel_to_anchor_pull, resize_labels
+
+__all__ = ["SemanticAnchorRegularizer", "check_options"]
+
+
+class SemanticAnchorRegularizer(nn.Module):
+    """Learns semantic anchors of K classes with a head's classifier and pulls pixels to them.
+
+    Fixed class anchors A (K, C) are embedded as e = embed(A). The classifier scores e,
+    p_k = softmax(classifier(e_k))_k, and the *classifier-aware auxiliary cross-entropy* is
+
+        L_aux-ce = sum_k w_k c_k,  c_k = -log p_k,  w_k = log p_k / (sum_j log p_j + 1e-9),
+
+    where anchors with p_k > ``filter_confidence`` have weight 0 and the weights carry gradient. The
+    gate is open where all K anchors are classified right with c_k < -log(``update_confidence``).
+    Only then the *semantic anchors* m follow the embedded ones (first a copy, then m = ``momentum``
+    m + (1 - ``momentum``) e) and the *pixel-to-anchor pull* acts on the features f:
+
+        L_p2a = mean over channels and valid pixels of (f - m[label])^2.
+
+    No gradient of L_p2a reaches the anchors, and none of L_aux-ce the features. With more than one
+    process in ``torch.distributed``, and in train mode, L_p2a divides by the valid pixels of all
+    processes, so that the mean over processes is the loss of the whole batch; the gate opens if it
+    is open everywhere. In eval mode m stays.
+
+    Args:
+        num_classes: K, at least 2.
+        channels: C, channels of the features that enter the classifier.
+        anchors: "gaussian" (the paper's), "orthonormal", "simplex", or the anchors as a (K, C)
+            tensor or list.
+        pull_weight: weight of L_p2a.
+        aux_weight: weight of L_aux-ce.
+        filter_confidence: above this p_k an anchor is left alone; in (0, 1].
+        update_confidence: the gate's threshold; in (0, 1], and 1 never opens it.
+        momentum: of the semantic anchors; in [0, 1].
+        ignore_index: label of the pixels to leave out; None leaves out none.
+        generator: CPU generator of all random draws; None takes torch's global one.
+
+    Attributes:
+        anchors: buffer (K, C), A.
+        semantic_anchors: buffer (K, C), m; zero until the gate opens for the first time.
+        initialized: buffer, 0-dim bool: m has its first value.
+        confidence: p_k of the last forward, (K,), detached; None before. Not in the state.
+        gate: the last forward's gate, 0-dim bool; None before. Not in the state.
+
+    Raises:
+        ValueError: for an argument out of range, naming it.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        *,
+        anchors: str | Tensor | Sequence[Sequence[float]] = "gaussian",
+        pull_weight: float = 0.1,
+        aux_weight: float = 1.0,
+        filter_confidence: float = 0.9,
+        update_confidence: float = 0.8,
+        momentum: float = 0.999,
+        ignore_index: int | None = 255,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        _check_integer("num_classes", num_classes, 2)
+        _check_integer("channels", channels, 1)
+        check_options(
+            pull_weight=pull_weight,
+            aux_weight=aux_weight,
+            filter_confidence=filter_confidence,
+            update_confidence=update_confidence,
+            momentum=momentum,
+        )
+        if ignore_index is not None:
+            _check_integer("ignore_index", ignore_index)
+        if generator is not None and not (
+            isinstance(generator, torch.Generator) and generator.device.type == "cpu"
+        ):
+            raise ValueError(f"generator={generator!r}: expected a torch.Generator on the CPU")
+        self.num_classes = num_classes
+        self.channels = channels
+        self.pull_weight = float(pull_weight)
+        self.aux_weight = float(aux_weight)
+        self.filter_confidence = float(filter_confidence)
+        self.update_confidence = float(update_confidence)
+        self.momentum = float(momentum)
+        self.ignore_index = ignore_index
+        self.register_buffer("anchors", make_anchors(anchors, num_classes, channels, generator))
+        self.register_buffer("semantic_anchors", torch.zeros(num_classes, channels))
+        self.register_buffer("initialized", torch.tensor(False))
+        self.embedding = AnchorEmbedding(channels, generator)
+        self.confidence: Tensor | None = None
+        self.gate: Tensor | None = None
+
+    def forward(
+        self, features: Tensor, labels: Tensor, classifier: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """Both terms, weighted, for one batch.
+
+        Nothing here waits for the GPU: the gate is a tensor, and decides by ``torch.where``.
+
+        Args:
+            features: f, (N, C, h, w), floating point, as they enter the classifier (before
+                dropout).
+            labels: (N, H, W), integers in 0..K-1 or ``ignore_index``; resized to (h, w) by nearest
+                neighbour.
+            classifier: maps (K, C, 1, 1) to scores (K, K, 1, 1); without dropout. Receives the
+                gradient of L_aux-ce.
+
+        Returns:
+            ``{"loss_aux_ce": scalar, "loss_p2a": scalar}``; loss_p2a is 0 while the gate is closed.
+
+        Raises:
+            ValueError: for features, labels or scores of a wrong shape or type, and (CPU only: a
+                check would make a GPU wait) for labels out of range.
+        """
+        self._check_inputs(features, labels)
+        with torch.autocast(features.device.type, enabled=False):
+            embedded = self.embedding(self.anchors)
+            log_p, correct = self._score(classifier(embedded))
+            loss_aux_ce = self.aux_weight * self._auxiliary_cross_entropy(log_p)
+
+            gate = (correct & (-log_p.detach() < -math.log(self.update_confidence))).all()
+            labels = resize_labels(labels, features.shape[-2:]).long()
+            pixels, gate, world = self._agree(count_valid(labels, self.ignore_index), gate)
+            semantic_anchors, ready = self._follow(embedded.detach().flatten(1), gate)
+            pull = pixel_to_anchor_pull(
+                features, labels, semantic_anchors, self.ignore_index, pixels
+            )
+            # Each process has its share of the sum over the pixels of all; the mean over processes
+            # divides by their number.
+            pull = pull * (self.pull_weight * world)
+            loss_p2a = torch.where(ready, pull, torch.zeros_like(pull))
+
+        self.confidence = log_p.detach().exp()
+        self.gate = gate
+        return {"loss_aux_ce": loss_aux_ce, "loss_p2a": loss_p2a}
+
+    def extra_repr(self) -> str:
+        return (
+            f"num_classes={self.num_classes}, channels={self.channels}, "
+            f"pull_weight={self.pull_weight}, aux_weight={self.aux_weight}, "
+            f"filter_confidence={self.filter_confidence}, "
+            f"update_confidence={self.update_confidence}, momentum={self.momentum}, "
+            f"ignore_index={self.ignore_index}"
+        )
+
+    def _score(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """log p_k, and whether anchor k is classified right, each (K,), of scores (K, K, 1, 1)."""
+        k = self.num_classes
+        if tuple(scores.shape) != (k, k, 1, 1):
+            raise ValueError(
+                f"classifier returned shape {tuple(scores.shape)}, expected ({k}, {k}, 1, 1): "
+                "one score per class for each embedded anchor"
+            )
+        scores = scores.flatten(1)
+        if scores.dtype in (torch.float16, torch.bfloat16):
+            scores = scores.float()
+        log_p = F.log_softmax(scores, dim=1).diagonal()
+        correct = scores.detach().argmax(dim=1) == torch.arange(k, device=scores.device)
+        return log_p, correct
+
+    def _auxiliary_cross_entropy(self, log_p: Tensor) -> Tensor:
+        """L_aux-ce without its weight; exactly 0 when every anchor is confident."""
+        confident = log_p.detach().exp() > self.filter_confidence
+        hard = log_p.masked_fill(confident, 0.0)
+        weights = hard / (hard.sum() + 1e-9)
+        return -(weights * log_p).sum()
+
+    def _agree(self, pixels: Tensor, gate: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Valid pixels and gate of all processes, and the number of processes."""
+        distributed = self.training and dist.is_available() and dist.is_initialized()
+        world = dist.get_world_size() if distributed else 1
+        if world == 1:
+            return pixels, gate, 1
+        both = torch.stack([pixels, gate.to(pixels.dtype)])
+        dist.all_reduce(both)
+        return both[0], both[1] == world, world
+
+    def _follow(self, embedded: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """Let the semantic anchors follow the embedded ones (K, C) where the gate is open.
+
+        Returns the semantic anchors, a tensor of its own that later updates leave alone (backward
+        still reads it), and whether the pull acts on them.
+        """
+        if not self.training:
+            return self.semantic_anchors.clone(), gate & self.initialized
+        moved = self.momentum * self.semantic_anchors + (1 - self.momentum) * embedded
+        candidate = torch.where(self.initialized, moved, embedded)
+        semantic_anchors = torch.where(gate, candidate, self.semantic_anchors)
+        self.semantic_anchors.copy_(semantic_anchors)
+        self.initialized.logical_or_(gate)
+        return semantic_anchors, gate
+
+    def _check_inputs(self, features: Tensor, labels: Tensor) -> None:
+        if features.ndim != 4 or features.shape[1] != self.channels:
+            raise ValueError(
+                f"features of shape {tuple(features.shape)}, expected (N, {self.channels}, h, w)"
+            )
+        if not features.is_floating_point():
+            raise ValueError(f"features of type {features.dtype}, expected floating point")
+        if labels.ndim != 3 or labels.shape[0] != features.shape[0]:
+            raise ValueError(
+                f"labels of shape {tuple(labels.shape)}, expected (N, H, W) with the features' "
+                f"batch size N={features.shape[0]}"
+            )
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise ValueError(f"labels of type {labels.dtype}, expected integers")
+        if labels.device.type == "cpu":
+            self._check_range(labels)
+
+    def _check_range(self, labels: Tensor) -> None:
+        known = (labels >= 0) & (labels < self.num_classes)
+        if self.ignore_index is not None:
+            # Compared as a Python number: an ignore_index of -1 must not wrap round to 255 in
+            # uint8.
+            known |= labels.long() == self.ignore_index
+        if not known.all():
+            found = torch.unique(labels[~known]).tolist()
+            raise ValueError(
+                f"labels hold {found[:8]}, expected 0..{self.num_classes - 1}"
+                + ("" if self.ignore_index is None else f" or ignore_index={self.ignore_index}")
+            )
+
+
+def check_options(
+    *,
+    pull_weight: float = 0.1,
+    aux_weight: float = 1.0,
+    filter_confidence: float = 0.9,
+    update_confidence: float = 0.8,
+    momentum: float = 0.999,
+) -> None:
+    """Check the numeric options of `SemanticAnchorRegularizer`.
+
+    Raises:
+        ValueError: naming the argument, its value and what was expected.
+    """
+    for name, value in (("pull_weight", pull_weight), ("aux_weight", aux_weight)):
+        if not _is_number(value) or value < 0:
+            raise ValueError(f"{name}={value!r}: expected a finite number >= 0")
+    for name, value in (
+        ("filter_confidence", filter_confidence),
+        ("update_confidence", update_confidence),
+    ):
+        if not _is_number(value) or not 0 < value <= 1:
+            raise ValueError(f"{name}={value!r}: expected a number in (0, 1]")
+    if not _is_number(momentum) or not 0 <= momentum <= 1:
+        raise ValueError(f"momentum={momentum!r}: expected a number in [0, 1]")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_integer(name: str, value: object, low: int | None = None) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or (low is not None and value < low):
+        bound = "" if low is None else f" >= {low}"
+        raise ValueError(f"{name}={value!r}: expected an integer{bound}")
