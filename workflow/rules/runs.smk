@@ -26,6 +26,8 @@ rule evaluate:
         STUDY.outputs("evaluate"),
     log:
         STUDY.log("evaluate"),
+    # Before further trainings: what is trained is soon counted, and a partial report has it.
+    priority: 1
     conda:
         "../envs/semantic-anchors.yaml"
     threads: STUDY.file.threads
