@@ -90,7 +90,7 @@ def test_a_failed_run_leaves_the_others_and_a_partial_report(tmp_path):
     done = snakemake(tmp_path)
     assert done.returncode != 0
     assert not (tmp_path / "results/mini/report/receipt.json").exists()
-    evaluated = {path.parts[-4] for path in tmp_path.rglob("evaluate/metrics.json")}
+    evaluated = {path.parts[-4] for path in tmp_path.glob("results/**/metrics.json")}
     assert evaluated == {"baseline", "sar"}
     partial = (tmp_path / "work/mini/report-partial/report.md").read_text()
     assert "mini/fcn_hrnet_tiny/broken/seed0" in partial

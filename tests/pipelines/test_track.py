@@ -548,12 +548,12 @@ def mlflow_server(*words: str) -> Iterator[str]:
 
 
 def _wait_until_healthy(server: subprocess.Popen, address: str) -> None:
-    for _ in range(300):
+    for _ in range(900):
         assert server.poll() is None, Path("server.log").read_text()
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
             return
         time.sleep(0.2)
-    pytest.fail(f"no mlflow server in 60 s: {Path('server.log').read_text()}")
+    pytest.fail(f"no mlflow server in 180 s: {Path('server.log').read_text()}")
 
 
 @pytest.mark.slow
