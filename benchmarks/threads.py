@@ -17,6 +17,7 @@ import torch
 
 def steps_per_second(study: str, threads: int, steps: int, barrier) -> float:
     from mmengine.registry import MODELS, init_default_scope
+    from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
     from mmseg.utils import register_all_modules
 
@@ -35,7 +36,7 @@ def steps_per_second(study: str, threads: int, steps: int, barrier) -> float:
     samples = []
     for _ in range(batch):
         sample = SegDataSample()
-        sample.set_data({"gt_sem_seg": _pixels(torch.randint(0, 11, (1, size, size)))})
+        sample.set_data({"gt_sem_seg": PixelData(data=torch.randint(0, 11, (1, size, size)))})
         samples.append(sample)
 
     def step() -> None:
@@ -50,12 +51,6 @@ def steps_per_second(study: str, threads: int, steps: int, barrier) -> float:
     for _ in range(steps):
         step()
     return steps / (time.perf_counter() - start)
-
-
-def _pixels(data: torch.Tensor):
-    from mmengine.structures import PixelData
-
-    return PixelData(data=data)
 
 
 def _worker(queue, *args) -> None:

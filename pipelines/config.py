@@ -10,7 +10,7 @@ import mmseg
 from mmengine.config import Config, ConfigDict
 
 from pipelines.errors import PipelineError
-from pipelines.study import Run
+from pipelines.study import Run, params_file
 
 MMSEG_CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
 
@@ -27,7 +27,7 @@ def baseline_model(run: Run) -> ConfigDict:
     path = MMSEG_CONFIGS / run.entry.config
     if not path.is_file():
         raise PipelineError(
-            f"params/models/{run.model}.yaml: config: the installed mmsegmentation has no "
+            f"{params_file('models', run.model)}: config: the installed mmsegmentation has no "
             f"{run.entry.config!r} below .mim/configs"
         )
     config = Config.fromfile(path)

@@ -51,6 +51,11 @@ STUDY_STAGES = {
 _Model = TypeVar("_Model", bound=Strict)
 
 
+def params_file(kind: str, name: str) -> Path:
+    """The file of a study, data set or model; `kind` is the folder: studies, datasets, models."""
+    return PARAMS / kind / f"{name}.yaml"
+
+
 def read_params(path: Path, model: type[_Model]) -> _Model:
     """The file at `path` as `model`.
 
@@ -92,7 +97,7 @@ class Dataset:
         Raises:
             PipelineError: for a missing file or a mistake in it.
         """
-        return cls(name, read_params(PARAMS / "datasets" / f"{name}.yaml", DataCard))
+        return cls(name, read_params(params_file("datasets", name), DataCard))
 
     @property
     def raw(self) -> Path:
@@ -118,7 +123,7 @@ class Dataset:
 
     @property
     def card_file(self) -> Path:
-        return PARAMS / "datasets" / f"{self.name}.yaml"
+        return params_file("datasets", self.name)
 
     def parameters(self, stage: str) -> dict[str, Any]:
         """All of the card that determines what fetch or prepare writes."""
@@ -214,7 +219,7 @@ class Study:
         """
         path = Path(name_or_path)
         if path.suffix not in (".yaml", ".yml"):
-            path = PARAMS / "studies" / f"{name_or_path}.yaml"
+            path = params_file("studies", name_or_path)
         file = read_params(path, StudyFile)
         datasets = {
             name: Dataset(name, _named(path, "datasets", name, DataCard)) for name in file.datasets
@@ -328,7 +333,7 @@ class Study:
 
 
 def _named(study: Path, key: str, name: str, model: type[_Model]) -> _Model:
-    path = PARAMS / key / f"{name}.yaml"
+    path = params_file(key, name)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise PipelineError(f"{study}: {key}: unknown {name!r}; {path.parent} has: {known}")

@@ -15,9 +15,7 @@ import pytest
 from pipelines import track
 from tests.pipelines.test_track import (
     client,
-    fabricate,
-    fake_comparison,
-    fake_run,
+    finished,
     mlflow_server,
     project_environment,
 )
@@ -62,10 +60,7 @@ def browse(address: str, profile: str, *words: str, until: Callable[[str], bool]
 
 
 def test_mlflow_ui_shows_the_study(tmp_path, monkeypatch):
-    study = fabricate([0, 1])
-    for run in study.runs:
-        fake_run(run)
-    fake_comparison(study)
+    study = finished([0, 1])
     # The command, as a person types it, with the default store: relative to the project root.
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.track", "--study", "mini"],

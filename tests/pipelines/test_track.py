@@ -242,12 +242,18 @@ def assert_all_points(study: Study) -> None:
         assert history(found[run.name], "test/mIoU") == [(0, 50.0 + run.seed)]
 
 
-@pytest.mark.usefixtures("empty_store")
-def test_a_synced_run_says_what_its_files_say():
-    study = fabricate([0])
+def finished(seeds: list[int]) -> Study:
+    """The made-up study with all runs and their comparison on disk."""
+    study = fabricate(seeds)
     for run in study.runs:
         fake_run(run)
     fake_comparison(study)
+    return study
+
+
+@pytest.mark.usefixtures("empty_store")
+def test_a_synced_run_says_what_its_files_say():
+    study = finished([0])
     assert track.push(study)
     assert_all_points(study)
     found = records()
@@ -288,10 +294,7 @@ def test_a_synced_run_says_what_its_files_say():
 
 @pytest.mark.usefixtures("empty_store")
 def test_syncing_again_changes_nothing_even_after_a_sync_that_broke_off():
-    study = fabricate([0])
-    for run in study.runs:
-        fake_run(run)
-    fake_comparison(study)
+    study = finished([0])
     assert track.push(study)
     before, ids = contents(), {r.info.run_id for r in records().values()}
     assert track.push(study)
