@@ -10,6 +10,7 @@ import mmseg
 from mmengine.config import Config, ConfigDict
 
 from pipelines.errors import PipelineError
+from pipelines.schema import Training
 from pipelines.study import Run, params_file
 
 MMSEG_CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
@@ -108,7 +109,10 @@ def training_config(run: Run, work_dir: Path) -> Config:
                 "max_keep_ckpts": 2,
             },
         },
-        "custom_hooks": [{"type": "ReseedHook", "seed": run.seed, "priority": "VERY_LOW"}],
+        "custom_hooks": [
+            {"type": "DiagnosticsHook", "interval": _diagnostics_interval(training)},
+            {"type": "ReseedHook", "seed": run.seed, "priority": "VERY_LOW"},
+        ],
         "log_processor": {"by_epoch": False},
         "visualizer": {
             "type": "Visualizer",
@@ -190,6 +194,12 @@ def _image_scale(run: Run) -> tuple[int, int]:
     first = min((run.dataset.prepared / "images" / "train").iterdir())
     with Image.open(first) as image:
         return image.size
+
+
+def _diagnostics_interval(training: Training) -> int:
+    """That of the log, or longer: about 200 records of a long training are enough to draw it."""
+    logs = -(-training.iterations // training.log_interval)
+    return training.log_interval * max(1, -(-logs // 200))
 
 
 def _schedule(run: Run) -> list[dict[str, Any]]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -36,3 +40,68 @@ class ReseedHook(Hook):
         random.seed(int(words[0]))
         np.random.seed(int(words[0]))
         torch.manual_seed(int(words[1]))
+
+
+@HOOKS.register_module()
+class DiagnosticsHook(Hook):
+    """Record what the parts of a model say of themselves, every `interval` iterations.
+
+    Asks each module that has a method `diagnostics() -> dict[str, 1-D tensor]`, as
+    `sar.SemanticAnchorRegularizer` has, and keeps the answers in `file` in the work folder, a JSON
+    object a line; `read_diagnostics` reads them.
+    """
+
+    file = "diagnostics.jsonl"
+
+    def __init__(self, interval: int) -> None:
+        self.interval = interval
+
+    @master_only
+    def before_train(self, runner: Any) -> None:
+        # What an interrupted training recorded after its last checkpoint comes again; its last line
+        # may be torn.
+        path = Path(runner.work_dir) / self.file
+        kept = [record for record in _records(path) if record["iteration"] <= runner.iter]
+        new = path.with_suffix(".new")
+        new.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+        new.replace(path)
+
+    @master_only
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        values = {
+            f"{name}.{key}".removeprefix("module."): tensor.tolist()
+            for name, module in runner.model.named_modules()
+            if hasattr(module, "diagnostics")
+            for key, tensor in module.diagnostics().items()
+        }
+        record = {"iteration": runner.iter + 1, "values": values}
+        with (Path(runner.work_dir) / self.file).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def read_diagnostics(work: Path) -> dict[str, torch.Tensor]:
+    """What `DiagnosticsHook` kept in `work`.
+
+    Returns:
+        `iteration` (T,) int64, and for each diagnostic of length K a float32 tensor (T, K).
+    """
+    records = list(_records(work / DiagnosticsHook.file))
+    names = sorted({name for record in records for name in record["values"]})
+    iterations = [record["iteration"] for record in records]
+    tensors = {"iteration": torch.tensor(iterations, dtype=torch.int64)}
+    return tensors | {
+        name: torch.tensor([record["values"][name] for record in records]) for name in names
+    }
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of `path`; none where it does not exist."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            yield json.loads(line)

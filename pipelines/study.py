@@ -33,7 +33,10 @@ DATASET_STAGES = {
 """Where each stage of a data set writes, and what, besides receipt.json and runtime.json."""
 
 RUN_STAGES = {
-    "train": ("weights.safetensors", "plugin.safetensors", "curves.csv", "config.py"),
+    "train": (
+        *("weights.safetensors", "plugin.safetensors", "diagnostics.safetensors"),
+        *("curves.csv", "config.py"),
+    ),
     "evaluate": ("metrics.json", "confusion.csv", "predictions.npz"),
 }
 """What each stage of a run writes, besides receipt.json and runtime.json."""
@@ -125,14 +128,18 @@ class Dataset:
     def card_file(self) -> Path:
         return params_file("datasets", self.name)
 
-    def parameters(self, stage: str) -> dict[str, Any]:
-        """All of the card that determines what fetch or prepare writes."""
+    def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
+        """All of the card that determines what fetch or prepare writes.
+
+        `defaults=False` leaves out what has its default value.
+        """
         if stage == "fetch":
             return {"kind": self.card.source.kind}
-        return self.card.model_dump(exclude={"title", "licence", "citation", "digests"})
+        described = {"title", "licence", "citation", "digests"}
+        return self.card.model_dump(exclude=described, exclude_defaults=not defaults)
 
     def parameters_hash(self, stage: str) -> str:
-        return sha256_json(self.parameters(stage))
+        return _hash(self, stage)
 
 
 @dataclass(frozen=True)
@@ -175,25 +182,30 @@ class Run:
             raise KeyError(f"stage {stage} declares no output {name}")
         return self.folder(stage) / name
 
-    def parameters(self, stage: str) -> dict[str, Any]:
-        """All that determines what `stage` writes besides its inputs: no titles, no labels."""
+    def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
+        """All that determines what `stage` writes besides its inputs: no titles, no labels.
+
+        `defaults=False` leaves out what has its default value.
+        """
+
+        def values(model: Strict, **kwargs: Any) -> dict[str, Any]:
+            return model.model_dump(exclude_defaults=not defaults, **kwargs)
+
+        parameters = {
+            "model": values(self.entry, exclude={"title"}),
+            "threads": self.study.file.threads,
+        }
         if stage == "evaluate":
-            return {
-                "evaluation": self.evaluation.model_dump(),
-                "model": self.entry.model_dump(exclude={"title"}),
-                "threads": self.study.file.threads,
-            }
-        return {
-            "model": self.entry.model_dump(exclude={"title"}),
+            return parameters | {"evaluation": values(self.evaluation)}
+        return parameters | {
             "plugin": self.spec.plugin,
             "options": self.spec.options,
-            "training": self.training.model_dump(),
+            "training": values(self.training),
             "seed": self.seed,
-            "threads": self.study.file.threads,
         }
 
     def parameters_hash(self, stage: str) -> str:
-        return sha256_json(self.parameters(stage))
+        return _hash(self, stage)
 
     def work(self, key: str) -> Path:
         """Scratch that survives a kill, under `key`: the hash of parameters and data."""
@@ -313,8 +325,11 @@ class Study:
         known = "\n  ".join(run.name for run in self.runs)
         raise PipelineError(f"--run {name}: study {self.name!r} has no such run; it has\n  {known}")
 
-    def parameters(self, stage: str) -> dict[str, Any]:
-        """All that determines what compare or report write besides their inputs."""
+    def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
+        """All that determines what compare or report write besides their inputs.
+
+        `defaults=False` leaves out what has its default value.
+        """
         runs = [run.name for run in self.runs]
         if stage == "compare":
             return {"baseline": self.file.baseline, "runs": runs}
@@ -326,10 +341,20 @@ class Study:
             )
             for name, entry in entries.items()
         }
-        return self.file.model_dump() | {"runs": runs, "titles": titles}
+        file = self.file.model_dump(exclude_defaults=not defaults)
+        return file | {"runs": runs, "titles": titles}
 
     def parameters_hash(self, stage: str) -> str:
-        return sha256_json(self.parameters(stage))
+        return _hash(self, stage)
+
+
+def _hash(subject: Dataset | Run | Study, stage: str) -> str:
+    """What a stage's outputs are known by.
+
+    A value counts only where it differs from its default: a setting that is added to the schema
+    leaves all finished work valid. So a default, once released, never changes its meaning.
+    """
+    return sha256_json(subject.parameters(stage, defaults=False))
 
 
 def _named(study: Path, key: str, name: str, model: type[_Model]) -> _Model:

@@ -2,8 +2,8 @@
 
 Checkpoints are kept in `work/<study>/runs/<run>/`, keyed by the hash of the run's parameters and
 data: started again after a kill, the same command goes on from the last one. At the end the weights
-of the bare model, the plug-in's own state, the curves and the config are published to
-`results/<study>/runs/<run>/train/`.
+of the bare model, the plug-in's own state and diagnostics, the curves and the config are published
+to `results/<study>/runs/<run>/train/`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def train(run: Run) -> None:
     from safetensors.torch import save_file
 
     from pipelines.config import training_config
+    from pipelines.hooks import read_diagnostics
     from pipelines.runner import QuietRunner
 
     torch.set_num_threads(run.study.file.threads)
@@ -56,6 +57,7 @@ def train(run: Run) -> None:
     with staged(run.folder("train")) as scratch:
         save_file(weights, scratch / "weights.safetensors")
         save_file(plugin, scratch / "plugin.safetensors")
+        save_file(read_diagnostics(work), scratch / "diagnostics.safetensors")
         curves = pd.DataFrame.from_dict(read_curves(work), orient="index").sort_index()
         curves[sorted(curves.columns)].to_csv(
             scratch / "curves.csv", index_label="iteration", lineterminator="\n"

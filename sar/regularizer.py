@@ -62,6 +62,9 @@ class SemanticAnchorRegularizer(nn.Module):
         initialized: buffer, 0-dim bool: m has its first value.
         confidence: p_k of the last forward, (K,), detached; None before. Not in the state.
         gate: the last forward's gate, 0-dim bool; None before. Not in the state.
+        lag: root mean square over channels of e - m after the last forward, (K,), detached; NaN
+            until the gate opens for the first time, None before any forward. Not in the state. In
+            an iteration with an open gate, m moves by (1 - momentum) / momentum times as much.
 
     Raises:
         ValueError: for an argument out of range, naming it.
@@ -111,6 +114,7 @@ class SemanticAnchorRegularizer(nn.Module):
         self.embedding = AnchorEmbedding(channels, generator)
         self.confidence: Tensor | None = None
         self.gate: Tensor | None = None
+        self.lag: Tensor | None = None
 
     def forward(
         self, features: Tensor, labels: Tensor, classifier: Callable[[Tensor], Tensor]
@@ -154,7 +158,24 @@ class SemanticAnchorRegularizer(nn.Module):
 
         self.confidence = log_p.detach().exp()
         self.gate = gate
+        self.lag = self._distance(embedded.detach().flatten(1), semantic_anchors)
         return {"loss_aux_ce": loss_aux_ce, "loss_p2a": loss_p2a}
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """How the anchors stand after the last forward, for a log: detached 1-D tensors.
+
+        Returns:
+            ``confidence`` (K,), ``gate`` (1,) of 0 or 1, ``lag`` (K,), and ``norm`` (K,), the root
+            mean square over channels of each semantic anchor; empty before the first forward.
+        """
+        if self.confidence is None:
+            return {}
+        return {
+            "confidence": self.confidence,
+            "gate": self.gate.float().reshape(1),
+            "lag": self.lag,
+            "norm": self.semantic_anchors.square().mean(dim=1).sqrt(),
+        }
 
     def extra_repr(self) -> str:
         return (
@@ -211,6 +232,11 @@ class SemanticAnchorRegularizer(nn.Module):
         self.semantic_anchors.copy_(semantic_anchors)
         self.initialized.logical_or_(gate)
         return semantic_anchors, gate
+
+    def _distance(self, embedded: Tensor, semantic_anchors: Tensor) -> Tensor:
+        """Root mean square over channels of e - m (K, C); NaN while m has no value yet."""
+        distance = (embedded - semantic_anchors).square().mean(dim=1).sqrt()
+        return torch.where(self.initialized, distance, torch.full_like(distance, torch.nan))
 
     def _check_inputs(self, features: Tensor, labels: Tensor) -> None:
         if features.ndim != 4 or features.shape[1] != self.channels:

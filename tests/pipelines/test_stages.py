@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipelines import fetch, prepare, train
+from pipelines import fetch, hooks, prepare, train
 from pipelines.artifacts import read_json, sha256_file
 from pipelines.errors import PipelineError
 from pipelines.evaluate import _gallery_indices, evaluate
@@ -135,6 +137,28 @@ def test_published_weights_are_the_bare_models(trained):
     plugin = {r.method: load_file(r.output("train", "plugin.safetensors")) for r in trained.runs}
     assert plugin["baseline"] == {}
     assert "regularizer.semantic_anchors" in plugin["sar"]
+
+
+def test_the_anchors_are_followed_through_training(trained):
+    records = {
+        r.method: load_file(r.output("train", "diagnostics.safetensors")) for r in trained.runs
+    }
+    assert records["baseline"].keys() == {"iteration"}
+    assert records["sar"]["iteration"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert records["sar"]["regularizer.confidence"].shape == (6, 11)
+    curves = pd.read_csv(named(trained, "sar").output("train", "curves.csv"))
+    least = records["sar"]["regularizer.confidence"].amin(dim=1)
+    np.testing.assert_allclose(curves["sar.min_confidence"], least, atol=1e-4)
+
+
+def test_diagnostics_of_an_interrupted_training_are_cut_back(tmp_path):
+    path = tmp_path / hooks.DiagnosticsHook.file
+    lines = [json.dumps({"iteration": i, "values": {"x": [i, 0.5]}}) for i in (2, 4, 6)]
+    path.write_text("\n".join(lines) + '\n{"iteration": 8, "val')
+    hooks.DiagnosticsHook(interval=2).before_train(SimpleNamespace(work_dir=tmp_path, iter=4))
+    kept = hooks.read_diagnostics(tmp_path)
+    assert kept["iteration"].tolist() == [2, 4]
+    assert kept["x"].tolist() == [[2, 0.5], [4, 0.5]]
 
 
 def test_evaluation_counts_every_labelled_pixel_of_the_split_once(trained):

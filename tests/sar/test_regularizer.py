@@ -331,3 +331,28 @@ def test_cuda_agrees_and_never_waits():
         torch.cuda.set_sync_debug_mode("default")
     for name, value in losses.items():
         torch.testing.assert_close(value.cpu(), expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_diagnostics_tell_how_the_anchors_stand():
+    module = make(momentum=0.5)
+    assert module.diagnostics() == {}
+    module(*batch(), scores([0.5, 0.7, 0.95, 0.3]))
+    closed = module.diagnostics()
+    assert closed["gate"].tolist() == [0]
+    assert closed["lag"].isnan().all() and not closed["norm"].any()
+    module(*batch(), sure)
+    copied = module.diagnostics()
+    assert copied["gate"].tolist() == [1]
+    assert not copied["lag"].any()
+    before = module.semantic_anchors.clone()
+    with torch.no_grad():
+        for parameter in module.embedding.parameters():
+            parameter.mul_(1.5)
+    module(*batch(), sure)
+    moved = (module.semantic_anchors - before).square().mean(1).sqrt()
+    followed = module.diagnostics()
+    assert (moved > 0).all()
+    torch.testing.assert_close(followed["lag"], moved)  # (1 - 0.5) / 0.5 times
+    torch.testing.assert_close(followed["norm"], module.semantic_anchors.square().mean(1).sqrt())
+    assert not any(tensor.requires_grad for tensor in followed.values())
+    assert followed["confidence"].shape == (K,)
