@@ -11,6 +11,7 @@ min_version("9.0")
 # The commands import `pipelines` and `sar` from the checkout that holds this file.
 sys.path.insert(0, workflow.basedir)
 
+from pipelines.code import code, source_files
 from pipelines.errors import PipelineError
 from pipelines.study import Study
 

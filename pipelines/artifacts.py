@@ -33,6 +33,13 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_folder(folder: Path) -> str:
+    """sha256 over the names and contents of all files below `folder`, in order of their names."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    listing = [(path.relative_to(folder).as_posix(), sha256_file(path)) for path in files]
+    return sha256_json(listing)
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and a final newline: equal values give equal bytes."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
@@ -86,8 +93,8 @@ def write_receipt(
 ) -> None:
     """Write `scratch/receipt.json` over the inputs and the files directly in `scratch`.
 
-    Files in sub-folders are images, whose bytes depend on the compressor: `digests` speaks for
-    their decoded content.
+    `digests` speaks for the files in sub-folders: where they are images, for their decoded content,
+    since their bytes depend on the compressor.
 
     Args:
         subject: what the stage worked on: a run's, a data set's or a study's name.

@@ -1,4 +1,4 @@
-"""Bring the raw data of a study's data sets into `data/raw/<dataset>/`.
+"""Bring the raw data of a study's data sets into `data/raw/<dataset>/files/`.
 
 The embedded digits need no network: they come with scikit-learn.
 """
@@ -8,22 +8,25 @@ from __future__ import annotations
 import sys
 
 from pipelines import digits
-from pipelines.artifacts import Stopwatch, staged, write_receipt
+from pipelines.artifacts import Stopwatch, sha256_folder, staged, write_receipt
 from pipelines.cli import chosen_datasets, guarded, stage_parser
 from pipelines.study import Dataset
 
 
 def fetch(dataset: Dataset) -> None:
-    """Write the raw files of `dataset` and a receipt of their sha256."""
+    """Write the raw files of `dataset` and a receipt with a digest of them all."""
     watch = Stopwatch()
-    with staged(dataset.raw) as scratch:
-        digits.save_glyphs(scratch / "glyphs.npy", *digits.load_glyphs())
+    with staged(dataset.folder("fetch")) as scratch:
+        files = scratch / dataset.raw.name
+        files.mkdir()
+        digits.save_glyphs(files / "glyphs.npy", *digits.load_glyphs())
         write_receipt(
             scratch,
             stage="fetch",
             subject=dataset.name,
             parameters=dataset.parameters_hash("fetch"),
             inputs=[],
+            digests={dataset.raw.name: sha256_folder(files)},
         )
         watch.write(scratch)
 

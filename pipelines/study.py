@@ -27,10 +27,13 @@ WORK = Path("work")
 REPORTS = Path("reports")
 
 DATASET_STAGES = {
-    "fetch": (DATA / "raw", ()),
-    "prepare": (DATA / "prepared", ("info.json",)),
+    "fetch": (DATA / "raw", ("files/",)),
+    "prepare": (DATA / "prepared", ("images/", "labels/", "info.json")),
 }
-"""Where each stage of a data set writes, and what, besides receipt.json and runtime.json."""
+"""Where each stage of a data set writes, and what, besides receipt.json and runtime.json.
+
+A name that ends in a slash is a folder.
+"""
 
 RUN_STAGES = {
     "train": (
@@ -102,15 +105,19 @@ class Dataset:
         """
         return cls(name, read_params(params_file("datasets", name), DataCard))
 
+    def folder(self, stage: str) -> Path:
+        """Where `stage` (fetch or prepare) of this data set writes."""
+        return DATASET_STAGES[stage][0] / self.name
+
     @property
     def raw(self) -> Path:
-        """The folder that fetch writes."""
-        return DATASET_STAGES["fetch"][0] / self.name
+        """The folder of the raw files, below that of fetch."""
+        return self.folder("fetch") / "files"
 
     @property
     def prepared(self) -> Path:
         """The folder that prepare writes: `images/<split>/`, `labels/<split>/`, `info.json`."""
-        return DATASET_STAGES["prepare"][0] / self.name
+        return self.folder("prepare")
 
     @property
     def info(self) -> Path:
@@ -118,7 +125,7 @@ class Dataset:
 
     @property
     def fetched(self) -> Path:
-        return self.raw / "receipt.json"
+        return self.folder("fetch") / "receipt.json"
 
     @property
     def receipt(self) -> Path:
@@ -127,6 +134,10 @@ class Dataset:
     @property
     def card_file(self) -> Path:
         return params_file("datasets", self.name)
+
+    def input_receipts(self, stage: str) -> list[Path]:
+        """The receipts that `stage` depends on."""
+        return [self.fetched] if stage == "prepare" else []
 
     def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
         """All of the card that determines what fetch or prepare writes.
@@ -181,6 +192,12 @@ class Run:
         if name not in (*RUN_STAGES[stage], "receipt.json", "runtime.json"):
             raise KeyError(f"stage {stage} declares no output {name}")
         return self.folder(stage) / name
+
+    def input_receipts(self, stage: str) -> list[Path]:
+        """The receipts that `stage` depends on; they stand for the large files behind them."""
+        if stage == "train":
+            return [self.dataset.receipt]
+        return [self.dataset.receipt, self.output("train", "receipt.json")]
 
     def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
         """All that determines what `stage` writes besides its inputs: no titles, no labels.
@@ -251,6 +268,12 @@ class Study:
             where = f"{self.path}: methods.{method}.training"
             raise PipelineError("\n".join(_explain(where, error))) from None
 
+    def input_receipts(self, stage: str) -> list[Path]:
+        """The receipts that compare or report depends on."""
+        if stage == "report":
+            return [self.output("compare", "receipt.json")]
+        return [run.output(stage, "receipt.json") for run in self.runs for stage in RUN_STAGES]
+
     @property
     def argument(self) -> str:
         """What to give to `--study`: the name, or the path of a file kept elsewhere."""
@@ -280,9 +303,9 @@ class Study:
         return self.folder(stage) / name
 
     def outputs(self, stage: str) -> list[str]:
-        """All files that `stage` writes, for a driver to declare.
+        """All that `stage` writes, for a driver to declare; a folder ends in a slash.
 
-        They hold the wildcard `{dataset}` or `{run}` where the stage belongs to one.
+        The paths hold the wildcard `{dataset}` or `{run}` where the stage belongs to one.
         """
         if stage in DATASET_STAGES:
             parent, files = DATASET_STAGES[stage]
@@ -291,7 +314,7 @@ class Study:
             folder, files = self._run_folder("{run}", stage), RUN_STAGES[stage]
         else:
             folder, files = self.folder(stage), STUDY_STAGES[stage]
-        return [(folder / name).as_posix() for name in (*files, "receipt.json", "runtime.json")]
+        return [f"{folder.as_posix()}/{name}" for name in (*files, "receipt.json", "runtime.json")]
 
     def log(self, stage: str) -> str:
         """Where a driver keeps what `stage` prints; with the wildcard of its outputs."""

@@ -1,23 +1,40 @@
 # What the rules ask of the study, by wildcard.
 
 
+def declared(stage):
+    """The outputs of a stage as Snakemake declares them."""
+    paths = STUDY.outputs(stage)
+    return [directory(path[:-1]) if path.endswith("/") else path for path in paths]
+
+
+def of_data_set(stage):
+    """Inputs of a stage of a data set: receipts and code."""
+
+    def inputs(wildcards):
+        return [*STUDY.datasets[wildcards.dataset].input_receipts(stage), *sources(stage)]
+
+    return inputs
+
+
+def of_run(stage):
+    """Inputs of a stage of a run: receipts and code."""
+
+    def inputs(wildcards):
+        run = STUDY.run(wildcards.run)
+        return [*run.input_receipts(stage), *sources(stage, run)]
+
+    return inputs
+
+
+def sources(stage, run=None):
+    return [file for path in code(stage, run) for file in source_files(path)]
+
+
 def card_parameters(stage):
-    def of_data_set(wildcards):
+    def of_card(wildcards):
         return STUDY.datasets[wildcards.dataset].parameters_hash(stage)
 
-    return of_data_set
-
-
-def fetched(wildcards):
-    return STUDY.datasets[wildcards.dataset].fetched
-
-
-def prepared(wildcards):
-    return STUDY.run(wildcards.run).dataset.receipt
-
-
-def trained(wildcards):
-    return STUDY.run(wildcards.run).output("train", "receipt.json")
+    return of_card
 
 
 def run_parameters(stage):

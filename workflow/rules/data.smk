@@ -2,8 +2,10 @@
 
 
 rule fetch:
+    input:
+        of_data_set("fetch"),
     output:
-        STUDY.outputs("fetch"),
+        declared("fetch"),
     log:
         STUDY.log("fetch"),
     conda:
@@ -16,9 +18,9 @@ rule fetch:
 
 rule prepare:
     input:
-        fetched,
+        of_data_set("prepare"),
     output:
-        STUDY.outputs("prepare"),
+        declared("prepare"),
     log:
         STUDY.log("prepare"),
     conda:

@@ -3,9 +3,9 @@
 
 rule train:
     input:
-        prepared,
+        of_run("train"),
     output:
-        STUDY.outputs("train"),
+        declared("train"),
     log:
         STUDY.log("train"),
     conda:
@@ -20,10 +20,9 @@ rule train:
 
 rule evaluate:
     input:
-        prepared,
-        trained,
+        of_run("evaluate"),
     output:
-        STUDY.outputs("evaluate"),
+        declared("evaluate"),
     log:
         STUDY.log("evaluate"),
     # Before further trainings: what is trained is soon counted, and a partial report has it.

@@ -3,10 +3,10 @@
 
 rule compare:
     input:
-        [run.output("train", "receipt.json") for run in STUDY.runs],
-        [run.output("evaluate", "receipt.json") for run in STUDY.runs],
+        STUDY.input_receipts("compare"),
+        sources("compare"),
     output:
-        STUDY.outputs("compare"),
+        declared("compare"),
     log:
         STUDY.log("compare"),
     conda:
@@ -20,9 +20,10 @@ rule compare:
 
 rule report:
     input:
-        STUDY.output("compare", "receipt.json"),
+        STUDY.input_receipts("report"),
+        sources("report"),
     output:
-        STUDY.outputs("report"),
+        declared("report"),
     log:
         STUDY.log("report"),
     conda:

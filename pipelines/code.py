@@ -1,0 +1,54 @@
+"""Which files of the program decide what a stage writes, for the drivers to depend on.
+
+A change in them runs the stage again. What all stages share (arguments, receipts, paths) is left
+out: it decides how results are kept, not what they are.
+"""
+
+from __future__ import annotations
+
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+from pipelines.study import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_MODULES = {
+    "fetch": ("fetch",),
+    "prepare": ("prepare", "digits", "drawing"),
+    "train": ("train", "config", "hooks"),
+    "evaluate": ("evaluate", "config", "metrics"),
+    "compare": ("compare", "statistics"),
+    "report": ("report", "tables", "figures", "pages"),
+}
+
+
+def code(stage: str, run: Run | None = None) -> list[Path]:
+    """The modules of `stage`, and for the training of `run` the package of its plug-in.
+
+    A package is named as a folder. Relative to the working directory where they lie below it, as
+    they do in the project's root.
+    """
+    paths = [ROOT / "pipelines" / f"{name}.py" for name in _MODULES[stage]]
+    if stage == "train" and run is not None and run.spec.plugin is not None:
+        paths += _plugin(run.spec.plugin)
+    here = Path.cwd()
+    return [path.relative_to(here) if path.is_relative_to(here) else path for path in paths]
+
+
+def source_files(path: Path) -> list[Path]:
+    """`path` itself, or the Python files of a package."""
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+def _plugin(plugin: str) -> list[Path]:
+    """The package or module of `module:function`; nothing where it is not part of this checkout.
+
+    An installed package is known by its version, which the receipts' runtime.json names.
+    """
+    top = plugin.partition(":")[0].partition(".")[0]
+    spec: ModuleSpec | None = PathFinder.find_spec(top, [str(ROOT), str(Path.cwd())])
+    if spec is None or spec.origin is None:
+        return []
+    origin = Path(spec.origin).resolve()
+    return [origin.parent if origin.name == "__init__.py" else origin]
