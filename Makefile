@@ -1,7 +1,7 @@
 # Each target is a line that a person could type. `make help` lists them.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev reproduce test lint format lock ops schema survey publish clean
+.PHONY: help setup setup-dev reproduce adopt test lint format lock ops schema dvc survey publish clean
 
 PYTHON ?= python3
 STUDY ?= default
@@ -31,6 +31,9 @@ reproduce: setup ## run a study (STUDY=default) and print its table
 	snakemake --cores all --config study=$(STUDY)
 	@python -m pipelines.report --study $(STUDY) --show
 
+adopt: setup ## let Snakemake take over what dvc repro or dvc pull brought (STUDY=default)
+	python -m pipelines.adopt --study $(STUDY)
+
 test: setup-dev ## all tests that need no GPU
 	python -m pytest -n 2 --dist worksteal -m "not gpu"
 
@@ -50,6 +53,9 @@ publish: setup ## copy a study's report, metrics and receipts to reports/ and th
 
 schema: setup ## write params/schema/*.json from the parameter models
 	python -m pipelines.json_schema
+
+dvc: setup ## write the dvc.yaml files from params/
+	python -m pipelines.dvc_yaml
 
 survey: setup ## apply SAR to every packaged config; writes benchmarks/survey.csv
 	python benchmarks/survey.py

@@ -1,8 +1,9 @@
 """Compare the methods of a study over its seeds, from the scores and curves of all its runs.
 
 Writes `runs.csv` (one row a run and metric), `summary.csv` (mean and sample standard deviation over
-seeds), `paired.csv` (difference to the baseline, seed by seed) and `curves.csv` (training curves
-over seeds). Scores are in percent. A class that the split does not contain has no rows.
+seeds), `paired.csv` (difference to the baseline, seed by seed), `curves.csv` (training curves over
+seeds) and `confusion.csv` (where the pixels of each class went, over seeds). Scores and shares are
+in percent. A class that the split does not contain has no rows.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ import pandas as pd
 from pipelines.artifacts import Stopwatch, read_json, staged, write_receipt
 from pipelines.cli import guarded, stage_parser
 from pipelines.errors import PipelineError
-from pipelines.metrics import GROUPS
+from pipelines.metrics import GROUPS, headline
 from pipelines.statistics import KEYS, paired_differences, summarise
 from pipelines.study import Run, Study
 
 SCORES = ("mIoU", "mAcc", "aAcc", *(f"mIoU/{group}" for group in GROUPS))
 """The metrics of a run besides `IoU/<class>`."""
 
-_TEXT = [*KEYS, "metric"]
+_TEXT = [*KEYS, "metric", "truth", "prediction"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The four tables of a study, each under its file's stem; their rows are in study order."""
+    """The tables of a study, each under its file's stem; their rows are in study order."""
 
     runs: pd.DataFrame
     """KEYS, seed, metric, value."""
@@ -40,6 +41,8 @@ class Comparison:
     """KEYS, metric, n, mean_difference, std_difference, wins."""
     curves: pd.DataFrame
     """KEYS, iteration, metric, n, mean, std."""
+    confusion: pd.DataFrame
+    """KEYS, truth, prediction, n, mean, std: of the true pixels of a class, in percent."""
 
     @classmethod
     def of(cls, study: Study, runs: Sequence[Run]) -> Comparison:
@@ -47,11 +50,13 @@ class Comparison:
         ordered = sorted(runs, key=lambda run: _position(study, run))
         scores = pd.concat([_scores(run) for run in ordered], ignore_index=True)
         points = pd.concat([_curves(run) for run in ordered], ignore_index=True)
+        shares = pd.concat([_shares(run) for run in ordered], ignore_index=True)
         return cls(
             runs=scores,
             summary=summarise(scores, [*KEYS, "metric"]),
             paired=paired_differences(scores, study.file.baseline),
             curves=summarise(points, [*KEYS, "iteration", "metric"]),
+            confusion=summarise(shares, [*KEYS, "truth", "prediction"]),
         )
 
     @classmethod
@@ -64,7 +69,7 @@ class Comparison:
         return cls(**{field.name: _read(study, field.name) for field in fields(cls)})
 
     def write(self, folder: Path) -> None:
-        """Write the four files; equal tables give equal bytes."""
+        """Write the files; equal tables give equal bytes."""
         for field in fields(self):
             write_csv(getattr(self, field.name), folder / f"{field.name}.csv")
 
@@ -76,10 +81,9 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 def flat_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
     """What metrics.json holds, as {metric: percent}; what the split cannot measure is left out."""
-    flat = {name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")}
-    flat |= {f"mIoU/{name}": group["mIoU"] for name, group in metrics["groups"].items()}
-    flat |= {f"IoU/{name}": value for name, value in metrics["IoU"].items()}
-    return {name: value for name, value in flat.items() if value is not None}
+    per_class = {f"IoU/{name}": value for name, value in metrics["IoU"].items()}
+    present = {name: value for name, value in per_class.items() if value is not None}
+    return headline(metrics) | present
 
 
 def finished(run: Run) -> bool:
@@ -120,12 +124,16 @@ def inputs(study: Study) -> list[Path]:
     return [
         path
         for run in study.runs
-        for path in (run.output("evaluate", "metrics.json"), run.output("train", "curves.csv"))
+        for path in (
+            run.output("evaluate", "metrics.json"),
+            run.output("evaluate", "confusion.csv"),
+            run.output("train", "curves.csv"),
+        )
     ]
 
 
 def compare(study: Study) -> None:
-    """Write the four tables of `study`.
+    """Write the tables of `study`.
 
     Raises:
         PipelineError: when a run is not finished.
@@ -176,6 +184,17 @@ def _curves(run: Run) -> pd.DataFrame:
     points = pd.read_csv(path).melt("iteration", var_name="metric").dropna(subset="value")
     points = points.sort_values("iteration", kind="stable")
     return points.assign(**_keys(run), seed=run.seed)
+
+
+def _shares(run: Run) -> pd.DataFrame:
+    path = run.output("evaluate", "confusion.csv")
+    if not path.is_file():
+        raise PipelineError(f"{path}: not found; run python -m pipelines.evaluate --run {run.name}")
+    pixels = pd.read_csv(path, dtype={"truth": str}, keep_default_na=False).set_index("truth")
+    pixels = pixels[pixels.sum(axis="columns") > 0]
+    shares = 100 * pixels.div(pixels.sum(axis="columns"), axis="index")
+    shares = shares.reset_index().melt("truth", var_name="prediction")
+    return shares.assign(**_keys(run), seed=run.seed)
 
 
 def _read(study: Study, stem: str) -> pd.DataFrame:

@@ -110,6 +110,7 @@ def training_config(run: Run, work_dir: Path) -> Config:
             },
         },
         "custom_hooks": [
+            *([{"type": "ChannelsLastHook"}] if run.entry.channels_last else []),
             {"type": "DiagnosticsHook", "interval": _diagnostics_interval(training)},
             {"type": "ReseedHook", "seed": run.seed, "priority": "VERY_LOW"},
         ],

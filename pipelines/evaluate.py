@@ -1,8 +1,9 @@
 """Evaluate the weights of trained runs on the split that the study names.
 
 The bare model is built without the method's plug-in: at inference a method costs nothing. Writes
-`metrics.json` (percent), `confusion.csv` (pixels; rows truth, columns prediction) and the predicted
-class ids of a few images, evenly spaced over the split, as `predictions.npz`.
+`metrics.json` and its headline `scores.json` (percent), `confusion.csv` (pixels; rows truth, columns
+prediction) and the predicted class ids of a few images, evenly spaced over the split, as
+`predictions.npz`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from pipelines.artifacts import Stopwatch, canonical_json, read_json, staged, write_receipt
 from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
 from pipelines.errors import PipelineError
-from pipelines.metrics import confusion_matrix, scores
+from pipelines.metrics import confusion_matrix, headline, scores
 from pipelines.study import Run
 from pipelines.track import push
 
@@ -52,6 +53,7 @@ def evaluate(run: Run) -> None:
     }
     with staged(run.folder("evaluate")) as scratch:
         (scratch / "metrics.json").write_text(canonical_json(metrics), encoding="utf-8")
+        (scratch / "scores.json").write_text(canonical_json(headline(metrics)), encoding="utf-8")
         table = pd.DataFrame(confusion, index=card.classes, columns=card.classes)
         table.to_csv(scratch / "confusion.csv", index_label="truth", lineterminator="\n")
         np.savez_compressed(scratch / "predictions.npz", **predictions)

@@ -43,6 +43,18 @@ class ReseedHook(Hook):
 
 
 @HOOKS.register_module()
+class ChannelsLastHook(Hook):
+    """Keep weights, and so features, in the memory order NHWC.
+
+    Before training, and not when the model is built: random numbers fill a tensor in its memory
+    order, and the initial weights must not depend on that.
+    """
+
+    def before_train(self, runner: Any) -> None:
+        runner.model.to(memory_format=torch.channels_last)
+
+
+@HOOKS.register_module()
 class DiagnosticsHook(Hook):
     """Record what the parts of a model say of themselves, every `interval` iterations.
 

@@ -71,6 +71,13 @@ def scores(
     }
 
 
+def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Of what `scores` returns: mIoU, mAcc, aAcc and `mIoU/<group>`, those that have a value."""
+    values = {name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")}
+    values |= {f"mIoU/{name}": group["mIoU"] for name, group in metrics["groups"].items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def class_groups(pixel_share: Mapping[str, float]) -> dict[str, list[str]]:
     """Head, mid and tail classes: thirds of the classes by their share of training pixels.
 

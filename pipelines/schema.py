@@ -69,6 +69,8 @@ class ModelEntry(Strict):
     """Path below the installed package's `.mim/configs`, such as `_base_/models/fcn_hr18.py`."""
     model: dict[str, Any] = {}
     """Merged into that config's `model` by mmengine's rules (`_delete_: true` replaces a dict)."""
+    channels_last: bool = False
+    """Keep weights and features in the memory order NHWC, which many convolutions prefer."""
 
 
 class Optimizer(Strict):

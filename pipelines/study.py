@@ -40,12 +40,12 @@ RUN_STAGES = {
         *("weights.safetensors", "plugin.safetensors", "diagnostics.safetensors"),
         *("curves.csv", "config.py"),
     ),
-    "evaluate": ("metrics.json", "confusion.csv", "predictions.npz"),
+    "evaluate": ("metrics.json", "scores.json", "confusion.csv", "predictions.npz"),
 }
 """What each stage of a run writes, besides receipt.json and runtime.json."""
 
 STUDY_STAGES = {
-    "compare": ("runs.csv", "summary.csv", "paired.csv", "curves.csv"),
+    "compare": ("runs.csv", "summary.csv", "paired.csv", "curves.csv", "confusion.csv"),
     "report": (
         *("report.md", "table.md", "table.csv", "table.tex", "per_class.csv"),
         *("per_class.png", "gallery.png", "curves.png"),
@@ -62,6 +62,11 @@ def params_file(kind: str, name: str) -> Path:
     return PARAMS / kind / f"{name}.yaml"
 
 
+def params_names(kind: str) -> list[str]:
+    """What there is in a folder of parameter files: studies, datasets or models."""
+    return [path.stem for path in sorted((PARAMS / kind).glob("*.yaml")) if path.stem != "dvc"]
+
+
 def read_params(path: Path, model: type[_Model]) -> _Model:
     """The file at `path` as `model`.
 
@@ -69,8 +74,8 @@ def read_params(path: Path, model: type[_Model]) -> _Model:
         PipelineError: naming the file, each offending key and what was expected.
     """
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
-        raise PipelineError(f"{path}: no such file; {path.parent} has: {known}")
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem != "dvc"))
+        raise PipelineError(f"{path}: no such file; {path.parent} has: {known or 'none'}")
     try:
         return model.model_validate(YAML(typ="safe", pure=True).load(path))
     except YAMLError as error:
@@ -134,6 +139,10 @@ class Dataset:
     @property
     def card_file(self) -> Path:
         return params_file("datasets", self.name)
+
+    def outputs(self, stage: str) -> list[str]:
+        """All that `stage` writes; a folder ends in a slash."""
+        return _outputs(self.folder(stage), DATASET_STAGES[stage][1])
 
     def input_receipts(self, stage: str) -> list[Path]:
         """The receipts that `stage` depends on."""
@@ -309,20 +318,23 @@ class Study:
         """
         if stage in DATASET_STAGES:
             parent, files = DATASET_STAGES[stage]
-            folder = parent / "{dataset}"
-        elif stage in RUN_STAGES:
-            folder, files = self._run_folder("{run}", stage), RUN_STAGES[stage]
-        else:
-            folder, files = self.folder(stage), STUDY_STAGES[stage]
-        return [f"{folder.as_posix()}/{name}" for name in (*files, "receipt.json", "runtime.json")]
+            return _outputs(parent / "{dataset}", files)
+        if stage in RUN_STAGES:
+            return _outputs(self._run_folder("{run}", stage), RUN_STAGES[stage])
+        return _outputs(self.folder(stage), STUDY_STAGES[stage])
 
     def log(self, stage: str) -> str:
         """Where a driver keeps what `stage` prints; with the wildcard of its outputs."""
         part = "{dataset}" if stage in DATASET_STAGES else "{run}" if stage in RUN_STAGES else "."
         return (self.work / "logs" / part / f"{stage}.log").as_posix()
 
+    @property
+    def run_folder(self) -> Path:
+        """The folder of all that its runs write."""
+        return self.results / "runs"
+
     def _run_folder(self, run: str, stage: str) -> Path:
-        return self.results / "runs" / run / stage
+        return self.run_folder / run / stage
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -371,6 +383,10 @@ class Study:
         return _hash(self, stage)
 
 
+def _outputs(folder: Path, names: tuple[str, ...]) -> list[str]:
+    return [f"{folder.as_posix()}/{name}" for name in (*names, "receipt.json", "runtime.json")]
+
+
 def _hash(subject: Dataset | Run | Study, stage: str) -> str:
     """What a stage's outputs are known by.
 
@@ -383,7 +399,7 @@ def _hash(subject: Dataset | Run | Study, stage: str) -> str:
 def _named(study: Path, key: str, name: str, model: type[_Model]) -> _Model:
     path = params_file(key, name)
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        known = ", ".join(params_names(key)) or "none"
         raise PipelineError(f"{study}: {key}: unknown {name!r}; {path.parent} has: {known}")
     return read_params(path, model)
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipelines.artifacts import canonical_json, write_receipt
-from pipelines.metrics import class_groups, confusion_matrix, scores
+from pipelines.metrics import class_groups, confusion_matrix, headline, scores
 from pipelines.study import Run, Study
 
 CLASSES = ["ground", "9", "rare_one", "null", "gone"]
@@ -68,6 +68,7 @@ def _finish(run: Run) -> None:
     metrics = {"dataset": run.dataset.name, "split": "test", "num_images": len(kept)}
     metrics |= scores(confusion, CLASSES, info["groups"])
     (folder / "metrics.json").write_text(canonical_json(metrics))
+    (folder / "scores.json").write_text(canonical_json(headline(metrics)))
     table = pd.DataFrame(confusion, index=CLASSES, columns=CLASSES)
     table.to_csv(folder / "confusion.csv", index_label="truth")
     np.savez_compressed(folder / "predictions.npz", **(kept if run.evaluation.gallery else {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -20,6 +22,7 @@ from pipelines import fetch, hooks, prepare, train
 from pipelines.artifacts import read_json, sha256_file
 from pipelines.errors import PipelineError
 from pipelines.evaluate import _gallery_indices, evaluate
+from pipelines.runner import QuietRunner
 from pipelines.study import RUN_STAGES
 from tests.pipelines import mini
 
@@ -220,6 +223,27 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(trained):
     assert again.returncode == 0, again.stderr
     assert "resumed from" in again.stdout + again.stderr
     assert run.output("train", "receipt.json").read_bytes() == whole
+
+
+def test_channels_last_changes_the_order_in_memory_and_not_the_training(trained, monkeypatch):
+    run = named(trained, "sar")
+    plain = pd.read_csv(run.output("train", "curves.csv"))
+    entry = run.entry.model_copy(update={"channels_last": True})
+    other = dataclasses.replace(trained, name="nhwc", models={run.model: entry})
+    ordered = []
+
+    def watched(runner):
+        original(runner)
+        weight = runner.model.backbone.conv2.weight
+        ordered.append(weight.is_contiguous(memory_format=torch.channels_last))
+
+    original = QuietRunner.train
+    monkeypatch.setattr(QuietRunner, "train", watched)
+    train.train(named(other, "sar"))
+    assert ordered == [True]
+    curves = pd.read_csv(named(other, "sar").output("train", "curves.csv"))
+    np.testing.assert_allclose(curves["loss"][0], plain["loss"][0], rtol=1e-5)
+    np.testing.assert_allclose(curves["loss"], plain["loss"], rtol=1e-2)
 
 
 def test_a_plugin_that_refuses_is_named(project):
