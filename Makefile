@@ -35,7 +35,7 @@ adopt: setup ## let Snakemake take over what dvc repro or dvc pull brought (STUD
 	python -m pipelines.adopt --study $(STUDY)
 
 test: setup-dev ## all tests that need no GPU
-	python -m pytest -n 2 --dist worksteal -m "not gpu"
+	python -m pytest -n 2 --dist loadgroup -m "not gpu"
 
 lint: setup-dev ## ruff, snakefmt and snakemake --lint
 	ruff check .

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _MODULES = {
     "fetch": ("fetch",),
     "prepare": ("prepare", "digits", "drawing"),
-    "train": ("train", "config", "hooks"),
+    "train": ("train", "config", "hooks", "curves"),
     "evaluate": ("evaluate", "config", "metrics"),
     "compare": ("compare", "statistics"),
     "report": ("report", "tables", "figures", "pages"),

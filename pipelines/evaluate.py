@@ -1,8 +1,8 @@
 """Evaluate the weights of trained runs on the split that the study names.
 
 The bare model is built without the method's plug-in: at inference a method costs nothing. Writes
-`metrics.json` and its headline `scores.json` (percent), `confusion.csv` (pixels; rows truth, columns
-prediction) and the predicted class ids of a few images, evenly spaced over the split, as
+`metrics.json` and its headline `scores.json` (percent), `confusion.csv` (pixels; rows truth,
+columns prediction) and the predicted class ids of a few images, evenly spaced over the split, as
 `predictions.npz`.
 """
 

@@ -8,18 +8,16 @@ to `results/<study>/runs/<run>/train/`.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
-from pathlib import Path
 
-from pipelines.artifacts import Stopwatch, sha256_file, sha256_json, staged, write_receipt
+from pipelines.artifacts import Stopwatch, staged, write_receipt
 from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
+from pipelines.curves import read_curves
 from pipelines.errors import PipelineError
 from pipelines.study import Run
 from pipelines.track import push
-
-_NOT_REPRODUCIBLE = {"time", "data_time", "memory", "eta", "epoch", "iter", "step"}
+from pipelines.tracking.progress import logged, work_folder
 
 
 def train(run: Run) -> None:
@@ -35,7 +33,7 @@ def train(run: Run) -> None:
             f"{run.dataset.receipt}: not found; "
             f"run python -m pipelines.prepare --dataset {run.dataset.name}"
         )
-    work = run.work(sha256_json([run.parameters("train"), sha256_file(run.dataset.receipt)]))
+    work = work_folder(run)
 
     import pandas as pd
     import torch
@@ -46,46 +44,35 @@ def train(run: Run) -> None:
     from pipelines.config import training_config
     from pipelines.hooks import read_diagnostics
     from pipelines.runner import QuietRunner
+    from pipelines.tracking.live import live_curves
 
     torch.set_num_threads(run.study.file.threads)
     register_all_modules()
     config = training_config(run, work)
     import_modules_from_strings(**config.custom_imports)
-    runner = QuietRunner.from_cfg(config)
-    runner.train()
-    weights, plugin = _split_state(run, runner.model.state_dict())
-    with staged(run.folder("train")) as scratch:
-        save_file(weights, scratch / "weights.safetensors")
-        save_file(plugin, scratch / "plugin.safetensors")
-        save_file(read_diagnostics(work), scratch / "diagnostics.safetensors")
-        curves = pd.DataFrame.from_dict(read_curves(work), orient="index").sort_index()
-        curves[sorted(curves.columns)].to_csv(
-            scratch / "curves.csv", index_label="iteration", lineterminator="\n"
-        )
-        (scratch / "config.py").write_text(config.pretty_text, encoding="utf-8")
-        write_receipt(
-            scratch,
-            stage="train",
-            subject=run.name,
-            parameters=run.parameters_hash("train"),
-            inputs=[run.dataset.receipt],
-        )
-        watch.write(scratch, device=_device_name())
-    shutil.rmtree(work)
-
-
-def read_curves(work: Path) -> dict[int, dict[str, float]]:
-    """Logged values by iteration, over all interruptions of a training; later lines count.
-
-    Values that depend on the machine (time, memory) are left out.
-    """
-    curves: dict[int, dict[str, float]] = {}
-    for path in sorted(work.glob("*/vis_data/scalars.json")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            values = json.loads(line)
-            point = {k: v for k, v in values.items() if k not in _NOT_REPRODUCIBLE}
-            curves.setdefault(int(values["step"]), {}).update(point)
-    return curves
+    with live_curves(run, work) as live:
+        runner = QuietRunner.from_cfg(config)
+        runner.register_hook(live)
+        runner.train()
+        weights, plugin = _split_state(run, runner.model.state_dict())
+        with staged(run.folder("train")) as scratch:
+            save_file(weights, scratch / "weights.safetensors")
+            save_file(plugin, scratch / "plugin.safetensors")
+            save_file(read_diagnostics(work), scratch / "diagnostics.safetensors")
+            curves = pd.DataFrame.from_dict(read_curves(work), orient="index").sort_index()
+            curves[sorted(curves.columns)].to_csv(
+                scratch / "curves.csv", index_label="iteration", lineterminator="\n"
+            )
+            (scratch / "config.py").write_text(config.pretty_text, encoding="utf-8")
+            write_receipt(
+                scratch,
+                stage="train",
+                subject=run.name,
+                parameters=run.parameters_hash("train"),
+                inputs=[run.dataset.receipt],
+            )
+            watch.write(scratch, device=_device_name(), **logged(work))
+        shutil.rmtree(work)
 
 
 def _split_state(run: Run, state: dict) -> tuple[dict, dict]:

@@ -1,1 +1,6 @@
-"""The MLflow view of the local files: `view` says what it should show, `store` brings it there."""
+"""The MLflow view of the local files.
+
+`run_view` and `study_view` say what it should show, `progress` reads a training that goes on,
+`store` and `registry` bring a store there, `sync` does it for a study, `push` and `live` have it
+done in a process of its own (`worker`) at the end of a stage and during a training.
+"""

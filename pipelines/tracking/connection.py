@@ -27,6 +27,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "PGCONNECT_TIMEOUT": "10",
 }
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _NOISY = ("mlflow", "alembic", "sqlalchemy", "sqlalchemy.engine", "urllib3")
 
 
@@ -54,15 +55,10 @@ def connection() -> Iterator[MlflowClient]:
     file = _sqlite_file(uri)
     lock = WORK / "track.lock" if file is None else Path(f"{file}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with quiet():
-        from mlflow.tracking import MlflowClient
-
-        with FileLock(lock, timeout=_LOCK_SECONDS):
-            if file is not None and not file.exists():
-                _create(file)
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            client.search_experiments(max_results=1)
-            yield client
+    with quiet(), FileLock(lock, timeout=_LOCK_SECONDS):
+        if file is not None and not file.exists():
+            _create(file)
+        yield _client(uri)
 
 
 @contextmanager
@@ -97,11 +93,23 @@ def _sqlite_file(uri: str) -> Path | None:
 
 def _create(file: Path) -> None:
     """A new sqlite store, whole or not at all: MLflow cannot go on with half of its tables."""
-    from mlflow.tracking import MlflowClient
-
     new = Path(f"{file}.new")
     for leftover in (new, Path(f"{new}-journal")):
         leftover.unlink(missing_ok=True)
-    uri = f"sqlite:///{new}"
-    MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+    _client(f"sqlite:///{new}")
     new.replace(file)
+
+
+def _client(uri: str) -> MlflowClient:
+    """A client of a store that has answered once."""
+    import sqlalchemy
+    from mlflow.tracking import MlflowClient
+
+    if urlsplit(uri).scheme.partition("+")[0] in _DATABASES:
+        # MLflow would go on for minutes to try a database that cannot be opened.
+        engine = sqlalchemy.create_engine(uri)
+        engine.connect().close()
+        engine.dispose()
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.search_experiments(max_results=1)
+    return client

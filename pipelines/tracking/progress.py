@@ -9,15 +9,15 @@ the curve, early or late, once or again, shows each point at the same time.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.artifacts import sha256_file, sha256_json
+from pipelines.curves import Curves, read_log, whole_lines
 from pipelines.study import Run
 
 TIMES = "times.csv"
@@ -25,11 +25,6 @@ LOCK = "training.lock"
 """Locked by the process that trains, for as long as it lives."""
 FAILED = "failed"
 """Is there when the training ended with an error, and was not killed."""
-
-_NOT_REPRODUCIBLE = {"time", "data_time", "memory", "eta", "epoch", "iter", "step"}
-
-Curves = dict[int, dict[str, float]]
-"""Logged values by iteration and name."""
 
 
 @dataclass(frozen=True)
@@ -43,41 +38,43 @@ class Progress:
     """Another one when points that may have been shown are no longer true."""
     status: Literal["RUNNING", "FAILED", "KILLED"]
 
-    @property
-    def logged(self) -> dict[str, Any]:
-        """What `runtime.json` keeps of it, so that the finished curve agrees with this one."""
-        return {"id": self.id, "times": {str(step): time for step, time in self.times.items()}}
-
 
 def work_folder(run: Run) -> Path:
     """Where `run` is trained with its present parameters and data, which have to be prepared."""
-    return run.work(sha256_json([run.parameters_hash("train"), sha256_file(run.dataset.receipt)]))
+    return run.work(sha256_json([run.parameters("train"), sha256_file(run.dataset.receipt)]))
 
 
 def read_progress(work: Path) -> Progress | None:
     """None where no training began."""
-    marks = [line.split(",") for line in _whole_lines(work / TIMES)]
-    if not marks:
+    times = read_times(work / TIMES)
+    if not times:
         return None
-    times: dict[int, int] = {}
-    for step, time in marks:
-        times.setdefault(int(step), int(time))
-    curves, superseded = _read(work)
+    curves, departures = _read(work)
     status = "FAILED" if (work / FAILED).exists() else "KILLED"
     return Progress(
         curves=curves,
         times=times,
-        id=sha256_json([work.name, min(times.values()), superseded]),
+        id=sha256_json([work.name, min(times.values()), departures]),
         status="RUNNING" if _is_locked(work / LOCK) else status,
     )
 
 
-def read_curves(work: Path) -> Curves:
-    """Logged values by iteration, over all interruptions of a training; later lines count.
+def logged(work: Path) -> dict[str, Any]:
+    """What `runtime.json` keeps of the training in `work`, so that its finished curve agrees with
+    the one that was shown while it grew."""
+    progress = read_progress(work)
+    if progress is None:
+        return {}
+    times = {str(step): time for step, time in progress.times.items()}
+    return {"logged": {"id": progress.id, "times": times}}
 
-    Values that depend on the machine (time, memory) are left out.
-    """
-    return _read(work)[0]
+
+def read_times(path: Path) -> dict[int, int]:
+    """Unix time in milliseconds by iteration; none where no training began."""
+    if not path.is_file():
+        return {}
+    marks = (line.split(",") for line in whole_lines(path))
+    return {int(step): int(time) for step, time in marks}
 
 
 def clock(times: Mapping[int, int]) -> Callable[[int], float]:
@@ -95,32 +92,24 @@ def clock(times: Mapping[int, int]) -> Callable[[int], float]:
     return seconds
 
 
-def _read(work: Path) -> tuple[Curves, list[Any]]:
-    """The curves, and the values that a resumed training replaced by others.
+def _read(work: Path) -> tuple[Curves, list[int]]:
+    """The curve up to where the last session is, and the sessions that departed from it.
 
-    On a CPU it repeats them; on a GPU it may not.
+    On a CPU a resumed training logs the same values again. On a GPU it may not, and a store cannot
+    forget what it was shown.
     """
     curves: Curves = {}
-    superseded = []
-    for path in sorted(work.glob("*/vis_data/scalars.json")):
-        for line in _whole_lines(path):
-            values = json.loads(line)
-            point = curves.setdefault(int(values["step"]), {})
-            for name, value in values.items():
-                if name in _NOT_REPRODUCIBLE:
-                    continue
-                if name in point and repr(point[name]) != repr(value):
-                    superseded.append([values["step"], name, repr(point[name])])
-                point[name] = value
-    return curves, superseded
-
-
-def _whole_lines(path: Path) -> Iterator[str]:
-    """Lines of a file that another process may be writing, or was killed in writing."""
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield line
+    earlier: Curves = {}
+    departures = []
+    last = 0
+    for session, step, name, value in read_log(work):
+        if session != last:
+            earlier, last = curves, session
+            curves = {known: dict(values) for known, values in curves.items() if known < step}
+        if repr(earlier.get(step, {}).get(name, value)) != repr(value):
+            departures.append(session)
+        curves.setdefault(step, {})[name] = value
+    return curves, sorted(set(departures))
 
 
 def _is_locked(path: Path) -> bool:

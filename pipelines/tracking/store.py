@@ -3,125 +3,37 @@
 Idempotent by construction rather than by comparison: every point of a view has a time that depends
 only on the run's start and the view, and MLflow's stores keep one copy of a point with the same
 key, step, time and value, one of a parameter, and one of a data set. So a sync that broke off is
-simply run again. What a store cannot take back (points, parameters) is replaced together with its
-run; the old one is marked deleted, for `mlflow gc` to remove.
+simply run again, and a curve that is shown while it grows is completed in place: it gives its
+points the times that the finished one gives them. What a store cannot take back (points,
+parameters) is replaced together with its run; the old one is marked deleted, for `mlflow gc` to
+remove.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode, urlsplit
 
-from pipelines.study import WORK
-from pipelines.tracking.view import RUN_KEY, DataInput, View
+from pipelines.tracking.view import RUN_KEY, STUDY_KEY, DataInput, View
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as Record
     from mlflow.tracking import MlflowClient
 
-DEFAULT_URI = "sqlite:///mlflow.db"
-"""Where `mlflow ui`, started in the project root with no arguments, looks."""
-
-LOCAL_UI = "http://127.0.0.1:5000"
-"""Where `mlflow ui` listens when it is given no arguments."""
+NOTE = "mlflow.note.content"
 
 _PARENT = "mlflow.parentRunId"
-_NOTE = "mlflow.note.content"
 _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Experiment tag by which the UI shows runs and curves, and not the pages for language models."""
 _PART = "sar.part."
+_STEP = "sar.step"
+"""All points of a curve before this iteration are in the store."""
 _SENT = "sar.sent"
 """Fingerprint of the view that the store holds in full: set last."""
 
-_LOCK_SECONDS = 60
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # MLflow would wait for many minutes for a server that is down; work must not.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}
-
 Index = dict[tuple[str, str], "Record"]
-
-
-def tracking_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
-def shown_uri() -> str:
-    """The tracking URI without a password."""
-    uri = tracking_uri()
-    password = urlsplit(uri).password
-    return uri.replace(f":{password}@", ":***@") if password else uri
-
-
-@contextmanager
-def connection() -> Iterator[MlflowClient]:
-    """A client of the store, which is created where it is new; one process at a time.
-
-    The lock keeps processes that start together from migrating one sqlite file at once, and from
-    creating one study's run twice. A store on a server is locked per project.
-    """
-    from filelock import FileLock
-
-    uri = tracking_uri()
-    file = _sqlite_file(uri)
-    lock = WORK / "track.lock" if file is None else Path(f"{file}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with _quiet():
-        from mlflow.tracking import MlflowClient
-
-        with FileLock(lock, timeout=_LOCK_SECONDS):
-            if file is not None and not file.exists():
-                _create(file)
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            client.search_experiments(max_results=1)
-            yield client
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
-
-
-def _create(file: Path) -> None:
-    """A new sqlite store, whole or not at all: MLflow cannot go on with half of its tables."""
-    from mlflow.tracking import MlflowClient
-
-    new = Path(f"{file}.new")
-    for leftover in (new, Path(f"{new}-journal")):
-        leftover.unlink(missing_ok=True)
-    uri = f"sqlite:///{new}"
-    MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
-    new.replace(file)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """MLflow's settings for this block, where the user has none, and none of its chatter.
-
-    What goes wrong arrives as an exception; the log lines that announce it beforehand are noise.
-    """
-    added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
-    disabled = logging.root.manager.disable
-    os.environ.update(added)
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
-        for name in added:
-            os.environ.pop(name, None)
 
 
 def open_experiment(client: MlflowClient, name: str, note: str) -> str:
@@ -131,7 +43,7 @@ def open_experiment(client: MlflowClient, name: str, note: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return client.create_experiment(name, tags={_NOTE: note} | _TRAINING)
+            return client.create_experiment(name, tags={NOTE: note} | _TRAINING)
         except MlflowException:
             # Another machine was faster, or else the store has a reason that the next line meets.
             experiment = client.get_experiment_by_name(name)
@@ -139,30 +51,28 @@ def open_experiment(client: MlflowClient, name: str, note: str) -> str:
                 raise
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
-    if experiment.tags.get(_NOTE) != note:
-        client.set_experiment_tag(experiment.experiment_id, _NOTE, note)
+    if experiment.tags.get(NOTE) != note:
+        client.set_experiment_tag(experiment.experiment_id, NOTE, note)
     return experiment.experiment_id
 
 
-def find_records(client: MlflowClient, experiment: str, tags: tuple[str, ...]) -> Index:
-    """The experiment's runs by (tag, value), for these tags; of two with one key, one is deleted.
+def find_records(client: MlflowClient, experiment: str, run: str | None = None) -> Index:
+    """The experiment's runs by (tag, value): all of them, or that of `run` and the comparison.
 
-    The lock cannot keep two machines from creating the same run at once; this puts it right.
+    The lock cannot keep two machines from creating the same run at once. When all are asked for,
+    one of two with one key is deleted; when one is, the others may be another machine's at work.
     """
-    records, token = [], None
-    while True:
-        page = client.search_runs([experiment], max_results=1000, page_token=token)
-        records += page
-        token = page.token
-        if not token:
-            break
+    wanted = [""]
+    if run is not None:
+        wanted = [f"tags.`{RUN_KEY}` = '{run}'", f"tags.`{STUDY_KEY}` LIKE '%'"]
+    records = [record for text in wanted for record in _search(client, experiment, text)]
     index: Index = {}
     for record in sorted(records, key=lambda r: (_SENT not in r.data.tags, r.info.run_id)):
-        for tag in tags:
+        for tag in (RUN_KEY, STUDY_KEY):
             key = (tag, record.data.tags.get(tag))
             if key[1] is None:
                 continue
-            if key in index:
+            if key in index and run is None:
                 client.delete_run(record.info.run_id)
             index.setdefault(key, record)
     return index
@@ -179,12 +89,11 @@ def bring(
         client.delete_run(record.info.run_id)
         record = None
     parts = {f"{_PART}{name}": fingerprint for name, fingerprint in view.parts.items()}
-    under = {_PARENT: parent} if parent else {}
     if record is None:
         record = client.create_run(
             experiment,
             start_time=_milliseconds(view.started) or int(1000 * time.time()),
-            tags=dict([view.key]) | parts | under,
+            tags=dict([view.key]) | parts | ({_PARENT: parent} if parent else {}),
             run_name=view.title,
         )
         index[view.key] = record
@@ -194,9 +103,12 @@ def bring(
     if record.data.tags.get(_SENT) == view.fingerprint:
         return run_id
     # First what it is going to show, so that a sync that breaks off leaves no unnamed points.
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in parts.items()])
+    if _shown_parts(record) != view.parts:
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in parts.items()])
     _send(client, record, view)
-    client.set_tag(run_id, _SENT, view.fingerprint)
+    last = max((point.step for point in view.points), default=0)
+    done = {_STEP: str(last), _SENT: view.fingerprint}
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in done.items()])
     return run_id
 
 
@@ -207,22 +119,20 @@ def adopt(client: MlflowClient, index: Index, parent: str) -> None:
             client.set_tag(record.info.run_id, _PARENT, parent)
 
 
-def comparison_url(experiment: str) -> str:
-    """Where `mlflow ui`, or the server, draws the curves of an experiment's runs together.
+def describe(client: MlflowClient, record: Record, text: str) -> None:
+    """Make `text` the note of a run."""
+    if record.data.tags.get(NOTE) != text:
+        client.set_tag(record.info.run_id, NOTE, text)
 
-    Sorted by seed, since MLflow folds the runs under their parent unless they are sorted, and draws
-    the first ten at first: whole pairs of methods.
-    """
-    uri = shown_uri()
-    base = uri.rstrip("/") if uri.startswith(("http:", "https:")) else LOCAL_UI
-    query = {
-        "workflowType": "machine_learning",
-        "compareRunsMode": "CHART",
-        "searchFilter": f"tags.`{RUN_KEY}` LIKE '%'",
-        "orderByKey": "params.`seed`",
-        "orderByAsc": "true",
-    }
-    return f"{base}/#/experiments/{experiment}/runs?{urlencode(query, quote_via=quote)}"
+
+def _search(client: MlflowClient, experiment: str, wanted: str) -> list[Record]:
+    records, token = [], None
+    while True:
+        page = client.search_runs([experiment], wanted, max_results=1000, page_token=token)
+        records += page
+        token = page.token
+        if not token:
+            return records
 
 
 def _shown_parts(record: Record) -> dict[str, str]:
@@ -235,28 +145,39 @@ def _shown_parts(record: Record) -> dict[str, str]:
 def _send(client: MlflowClient, record: Record, view: View) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
-    run_id, start = record.info.run_id, record.info.start_time
-    client.log_batch(
-        run_id,
-        metrics=[
-            Metric(p.key, p.value, start + round(1000 * p.seconds), p.step) for p in view.points
-        ],
-        params=[Param(name, value) for name, value in view.params.items()],
-        tags=[RunTag(name, value) for name, value in view.tags.items()],
-    )
-    if view.inputs:
-        client.log_inputs(run_id, datasets=[_dataset(item) for item in view.inputs])
+    run_id, start, tags = record.info.run_id, record.info.start_time, record.data.tags
+    sent = int(tags.get(_STEP, 0))
+    metrics = [
+        Metric(p.key, p.value, start + round(1000 * p.seconds), p.step)
+        for p in view.points
+        if p.step == 0 or p.step >= sent
+    ]
+    if view.grows and _STEP in tags:
+        client.log_batch(run_id, metrics=metrics)
+    else:
+        client.log_batch(
+            run_id,
+            metrics=metrics,
+            params=[Param(name, value) for name, value in view.params.items()],
+            tags=[RunTag(name, value) for name, value in view.tags.items()],
+        )
+        for item in view.inputs:
+            _log_input(client, run_id, item)
     for path, folder in view.files:
         client.log_artifact(run_id, path, folder)
     for path, text in view.texts.items():
         client.log_text(run_id, text, path)
-    if view.finished:
+    if view.status not in ("RUNNING", "SCHEDULED"):
         end = max(start, _milliseconds(view.ended) or int(1000 * time.time()))
-        client.set_terminated(run_id, "FINISHED", end)
+        client.set_terminated(run_id, view.status, end)
+    elif record.info.status != view.status:
+        client.update_run(run_id, status=view.status)
 
 
-def _dataset(item: DataInput):
+def _log_input(client: MlflowClient, run_id: str, item: DataInput) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import BAD_REQUEST, ErrorCode
 
     dataset = Dataset(
         name=item.name,
@@ -265,7 +186,15 @@ def _dataset(item: DataInput):
         source=json.dumps({"uri": item.folder}),
         profile=json.dumps({"images": item.images}),
     )
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", item.context)])
+    datasets = [DatasetInput(dataset, [InputTag("mlflow.data.context", item.context)])]
+    try:
+        client.log_inputs(run_id, datasets=datasets)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(BAD_REQUEST):
+            raise
+        # MLflow trips over another run that brings the same data set at the same moment; then it
+        # is there.
+        client.log_inputs(run_id, datasets=datasets)
 
 
 def _milliseconds(iso: str | None) -> int | None:

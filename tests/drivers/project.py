@@ -79,7 +79,8 @@ def dvc(folder: Path, *words: str, **environment: str) -> str:
 
 def dvc_planned(folder: Path) -> set[tuple[str, str]]:
     """The keys of `snakemake_plan`, for DVC: what changed, and what comes after it in the graph."""
-    return {subject(line) for line in python(folder, "-c", _CHANGED).splitlines()}
+    commands = python(folder, "-c", _CHANGED).splitlines()
+    return {subject(command) for command in commands if command}
 
 
 def subject(command: str) -> tuple[str, str]:
