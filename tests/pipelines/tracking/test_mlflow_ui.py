@@ -78,7 +78,7 @@ def test_mlflow_ui_shows_the_study():
 
         # From a cell of the note's table to its run.
         page = page_with([">51.00</a>"], f"{table}/{parent.run_id}", "note")
-        (cell,) = re.findall(rf'href="([^"]*{run.run_id})"', page.partition("Description")[2])
+        (cell,) = set(re.findall(rf'href="([^"]*{run.run_id})"[^>]*>51.00</a>', page))
         page_with(["sar/seed1", "Finished"], f"{server.address}/{cell}", "run")
         model = f"{server.address}/#/models/mini.glyphs.tiny"
         page_with(["whatever its score", "sar", "baseline"], model, "model")
