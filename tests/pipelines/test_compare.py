@@ -9,7 +9,7 @@ from pipelines.artifacts import canonical_json
 from pipelines.compare import Comparison, flat_scores
 from pipelines.errors import PipelineError
 
-FILES = ("runs.csv", "summary.csv", "paired.csv", "curves.csv", "receipt.json")
+FILES = ("runs.csv", "summary.csv", "paired.csv", "curves.csv", "confusion.csv", "receipt.json")
 
 
 def test_runs_csv_holds_every_score_of_every_run(fabricate):
@@ -109,3 +109,12 @@ def test_what_a_split_cannot_measure_is_left_out():
         "groups": {"head": {"mIoU": 50.0}, "tail": {"mIoU": None}},
     }  # fmt: skip
     assert set(flat_scores(metrics)) == {"mIoU", "mAcc", "aAcc", "mIoU/head", "IoU/a"}
+
+
+def test_the_shares_of_a_class_add_up_and_an_absent_class_has_none(fabricate):
+    study = fabricate()
+    compare.compare(study)
+    shares = Comparison.read(study).confusion
+    assert set(shares["truth"]) == {"ground", "9", "rare_one", "null"}
+    sums = shares.groupby(["method", "truth"])["mean"].sum()
+    np.testing.assert_allclose(sums, 100)

@@ -40,7 +40,8 @@ def test_reports_hold_tables_figures_scores_and_receipts(published):
                        for p in (folder / "runs" / run.name).rglob("*") if p.is_file())  # fmt: skip
         assert files == [
             "evaluate/confusion.csv", "evaluate/metrics.json", "evaluate/receipt.json",
-            "evaluate/runtime.json", "train/receipt.json", "train/runtime.json",
+            "evaluate/runtime.json", "evaluate/scores.json",
+            "train/receipt.json", "train/runtime.json",
         ]  # fmt: skip
     assert not list(folder.rglob("*.npz")) and not list(folder.parent.glob(".*"))
 
