@@ -21,10 +21,11 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipelines.cards import DataCard
 from pipelines.cli import guarded
 from pipelines.code import code
 from pipelines.errors import PipelineError
-from pipelines.schema import DataCard, ModelEntry
+from pipelines.schema import ModelEntry
 from pipelines.study import (
     DATASET_STAGES,
     PARAMS,
@@ -38,7 +39,7 @@ from pipelines.study import (
 
 DATASETS_FILE = PARAMS / "datasets" / "dvc.yaml"
 
-_DESCRIPTION = {"title", "licence", "citation", "digests"}
+_DESCRIPTION = {"title", "licence", "citation", "homepage", "digests"}
 """Keys of a data card that do not determine the data."""
 
 _METRICS = "scores.json"
@@ -179,7 +180,7 @@ def _study_stage(study: Study, stage: str) -> dict[str, Any]:
 
 def _card_keys(dataset: Dataset, stage: str) -> list[str]:
     if stage == "fetch":
-        return ["source.kind"]
+        return [f"source.{key}" for key in dataset.parameters(stage, defaults=False)]
     given = dataset.card.model_fields_set - _DESCRIPTION
     return [key for key in DataCard.model_fields if key in given]
 

@@ -1,7 +1,7 @@
 """Write the JSON schema of the parameter files, for editors and other tools.
 
-The Pydantic models in `pipelines/schema.py` are the source; `params/schema/*.json` is generated,
-committed, and compared by a test.
+The Pydantic models in `pipelines/schema.py` and `pipelines/cards.py` are the source;
+`params/schema/*.json` is generated, committed, and compared by a test.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from pipelines.artifacts import canonical_json
-from pipelines.schema import DataCard, ModelEntry, StudyFile
+from pipelines.cards import DataCard
+from pipelines.schema import ModelEntry, StudyFile
 from pipelines.study import PARAMS
 
 SCHEMAS = {"study": StudyFile, "dataset": DataCard, "model": ModelEntry}

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from pipelines import digits
 from pipelines.artifacts import Stopwatch, canonical_json, staged, write_receipt
+from pipelines.cards import DataCard
 from pipelines.cli import chosen_datasets, guarded, stage_parser
 from pipelines.errors import PipelineError
 from pipelines.metrics import class_groups
-from pipelines.schema import DataCard
 from pipelines.study import Dataset
 
 Pair = tuple[np.ndarray, np.ndarray]

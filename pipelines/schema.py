@@ -1,8 +1,8 @@
 """What may stand in the files under `params/`: strict Pydantic models, no logic.
 
 Every model forbids unknown keys and does not coerce types, so that a typing error is an error that
-names its place instead of a silently ignored setting. The JSON schema of these models is committed
-as `params/schema/*.json`.
+names its place instead of a silently ignored setting. Data cards stand in `pipelines/cards.py`. The
+JSON schema of all these models is committed as `params/schema/*.json`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-
-from pipelines.digits import DigitsSpec
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -22,43 +20,6 @@ class Strict(BaseModel):
     """Base of all parameter models: unknown keys and coercions are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class DigitsSource(Strict):
-    """Scenes of the handwritten digits that scikit-learn bundles: nothing to download."""
-
-    kind: Literal["digits"]
-    scenes: DigitsSpec
-
-
-class DataCard(Strict):
-    """`params/datasets/<name>.yaml`: what a data set is and where it comes from."""
-
-    title: str
-    classes: Annotated[list[str], Field(min_length=2)]
-    palette: list[Colour]
-    ignore_index: Annotated[int, Field(ge=0, le=255)] = 255
-    source: DigitsSource
-    digests: dict[Literal["train", "val", "test"], str] = {}
-    """sha256 over the decoded arrays of each split; prepare refuses other data."""
-    licence: str
-    citation: str
-
-    @model_validator(mode="after")
-    def _one_colour_a_class(self) -> DataCard:
-        if len(self.palette) != len(self.classes):
-            raise ValueError(
-                f"palette has {len(self.palette)} colours for {len(self.classes)} classes; "
-                "expected one a class"
-            )
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes holds a name twice; expected distinct names")
-        if self.ignore_index < len(self.classes):
-            raise ValueError(
-                f"ignore_index {self.ignore_index} is the id of class "
-                f"{self.classes[self.ignore_index]!r}; expected an id that no class has"
-            )
-        return self
 
 
 class ModelEntry(Strict):

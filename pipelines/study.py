@@ -17,8 +17,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipelines.artifacts import sha256_json
+from pipelines.cards import DataCard
 from pipelines.errors import PipelineError
-from pipelines.schema import DataCard, Evaluation, Method, ModelEntry, Strict, StudyFile, Training
+from pipelines.schema import Evaluation, Method, ModelEntry, Strict, StudyFile, Training
 
 PARAMS = Path("params")
 DATA = Path("data")
@@ -154,8 +155,10 @@ class Dataset:
         `defaults=False` leaves out what has its default value.
         """
         if stage == "fetch":
-            return {"kind": self.card.source.kind}
-        described = {"title", "licence", "citation", "digests"}
+            return self.card.source.model_dump(
+                include={"kind", "parts"}, exclude_defaults=not defaults
+            )
+        described = {"title", "licence", "citation", "homepage", "digests"}
         return self.card.model_dump(exclude=described, exclude_defaults=not defaults)
 
     def parameters_hash(self, stage: str) -> str:
