@@ -17,14 +17,14 @@ setup: $(VENV)/.installed ## create .venv and install the locked packages
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) workflow/preflight.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps -r requirements.lock -e .
 	@$(BIN)/python workflow/preflight.py --installed
 	@touch $@
 
 setup-dev: $(VENV)/.installed-dev ## the same, with what the tests and the linters need
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps -r requirements-dev.lock
 	@touch $@
 
 reproduce: setup ## run a study (STUDY=default) and print its table

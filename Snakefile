@@ -42,14 +42,14 @@ rule all:
 
 
 onstart:
-    shell("python -m pipelines.check --study {STUDY.path}")
-    shell("python -m pipelines.track --study {STUDY.path} --init || true")
+    shell("python -m pipelines.check --study {STUDY.reference}")
+    shell("python -m pipelines.track --study {STUDY.reference} --init || true")
 
 
 onsuccess:
-    shell("python -m pipelines.track --study {STUDY.path} || true")
+    shell("python -m pipelines.track --study {STUDY.reference} || true")
 
 
 onerror:
-    shell("python -m pipelines.report --study {STUDY.path} --partial || true")
-    shell("python -m pipelines.track --study {STUDY.path} || true")
+    shell("python -m pipelines.report --study {STUDY.reference} --partial || true")
+    shell("python -m pipelines.track --study {STUDY.reference} || true")

@@ -33,7 +33,9 @@ def adopt(study: Study) -> None:
             f"dvc status of {file} is not clean, so Snakemake has to run what changed:\n{status}"
         )
     # Forced, since a touch without it leaves out what looks current, and with it its parameters.
-    _run("snakemake", "--cores", "1", "--touch", "--forceall", "--config", f"study={study.path}")
+    _run(
+        "snakemake", "--cores", "1", "--touch", "--forceall", "--config", f"study={study.reference}"
+    )
 
 
 def _run(module: str, *arguments: str) -> str:

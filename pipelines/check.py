@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> None:
         study = Study.load(args.study)
         check(study)
-        print(f"{study.path}: {len(study.runs)} runs, all of them can be built")
+        print(f"{study.reference}: {len(study.runs)} runs, all of them can be built")
 
     return guarded(command)
 

@@ -26,7 +26,8 @@ def stage_parser(doc: str | None, *, runs: bool = False, datasets: bool = False)
     parser.add_argument(
         "--study",
         default="default",
-        help="name of a file in params/studies, or a path to one (default: %(default)s)",
+        help="name of a file in params/studies, or a path to one; either with @VARIANT "
+        "(default: %(default)s)",
     )
     if runs:
         parser.add_argument(

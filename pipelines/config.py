@@ -121,7 +121,7 @@ def training_config(run: Run, work_dir: Path) -> Config:
         },
     }
     if validated:
-        config["val_dataloader"] = dataloader(run, "val", batch, evaluation_pipeline())
+        config["val_dataloader"] = dataloader(run, "val", batch, evaluation_pipeline(run))
         config["val_cfg"] = {"type": "ValLoop"}
         config["val_evaluator"] = {
             "type": "IoUMetric",
@@ -158,7 +158,7 @@ def dataloader(run: Run, split: str, batch_size: int, pipeline: list[dict]) -> d
 
 def training_pipeline(run: Run) -> list[dict[str, Any]]:
     augmentation, card = run.training.augmentation, run.dataset.card
-    steps: list[dict[str, Any]] = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
+    steps = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, *_resize(run)]
     if augmentation.scale_range is not None:
         steps.append(
             {
@@ -184,8 +184,18 @@ def training_pipeline(run: Run) -> list[dict[str, Any]]:
     return [*steps, {"type": "PackSegInputs"}]
 
 
-def evaluation_pipeline() -> list[dict[str, Any]]:
-    return [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
+def evaluation_pipeline(run: Run) -> list[dict[str, Any]]:
+    """Labels keep their own size, to which mmseg brings the predictions back."""
+    image, labels = {"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}
+    return [image, *_resize(run), labels, {"type": "PackSegInputs"}]
+
+
+def _resize(run: Run) -> list[dict[str, Any]]:
+    """The step that applies the study's `image_scale`."""
+    scale = run.study.file.image_scale
+    if scale == 1:
+        return []
+    return [{"type": "Resize", "scale_factor": scale, "keep_ratio": True}]
 
 
 def _image_scale(run: Run) -> tuple[int, int]:
@@ -194,7 +204,8 @@ def _image_scale(run: Run) -> tuple[int, int]:
 
     first = min((run.dataset.prepared / "images" / "train").iterdir())
     with Image.open(first) as image:
-        return image.size
+        width, height = (round(side * run.study.file.image_scale) for side in image.size)
+    return width, height
 
 
 def _diagnostics_interval(training: Training) -> int:

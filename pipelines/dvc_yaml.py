@@ -137,11 +137,12 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
     # The same run with DVC's placeholders, so that its name and all its paths hold them.
     any_data = dataclasses.replace(some.dataset, name="${item.dataset}")
     run = dataclasses.replace(some, dataset=any_data, seed="${item.seed}")
-    keys = ["threads"]
+    given = study.file.model_fields_set
+    keys = ["threads", *(["image_scale"] if "image_scale" in given else [])]
     if stage == "train":
-        given = [key for key in ("plugin", "options", "training") if key in spec.model_fields_set]
-        keys += ["training", *(f"methods.{method}.{key}" for key in given)]
-    elif "evaluation" in study.file.model_fields_set:
+        own = [key for key in ("plugin", "options", "training") if key in spec.model_fields_set]
+        keys += ["training", *(f"methods.{method}.{key}" for key in own)]
+    elif "evaluation" in given:
         keys += ["evaluation"]
     entry = [key for key in ModelEntry.model_fields if key in run.entry.model_fields_set]
     return {

@@ -92,7 +92,7 @@ def _predict(run: Run):
     model.load_state_dict(load_file(run.output("train", "weights.safetensors")), strict=True)
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     loader = Runner.build_dataloader(
-        dataloader(run, run.evaluation.split, run.evaluation.batch_size, evaluation_pipeline())
+        dataloader(run, run.evaluation.split, run.evaluation.batch_size, evaluation_pipeline(run))
     )
     with torch.inference_mode():
         for batch in loader:

@@ -134,8 +134,22 @@ class StudyFile(Strict):
     seeds: Annotated[list[Seed], Field(min_length=1)]
     threads: Annotated[int, Field(gt=0)]
     """CPU threads a run computes with. Part of the experiment: sums depend on it."""
+    image_scale: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on height and width of all images before anything else is done to them. Predictions
+    are brought back: scores are always those of the labels at their own size."""
     training: Training
     evaluation: Evaluation = Evaluation()
+    variants: dict[Name, dict[str, Any]] = {}
+    """The same study with other values, such as for a larger machine: `STUDY@VARIANT` merges these
+    keys into the file. Its results are kept apart."""
+
+    @field_validator("variants")
+    @classmethod
+    def _variants_have_none(cls, variants: dict) -> dict:
+        for name, keys in variants.items():
+            if "variants" in keys:
+                raise ValueError(f"variants.{name} holds variants; expected keys of the study")
+        return variants
 
     @field_validator("datasets", "models", "seeds")
     @classmethod

@@ -68,8 +68,8 @@ def params_names(kind: str) -> list[str]:
     return [path.stem for path in sorted((PARAMS / kind).glob("*.yaml")) if path.stem != "dvc"]
 
 
-def read_params(path: Path, model: type[_Model]) -> _Model:
-    """The file at `path` as `model`.
+def read_params(path: Path, model: type[_Model], variant: str | None = None) -> _Model:
+    """The file at `path` as `model`, with the keys of its `variant` merged in.
 
     Raises:
         PipelineError: naming the file, each offending key and what was expected.
@@ -78,11 +78,21 @@ def read_params(path: Path, model: type[_Model]) -> _Model:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem != "dvc"))
         raise PipelineError(f"{path}: no such file; {path.parent} has: {known or 'none'}")
     try:
-        return model.model_validate(YAML(typ="safe", pure=True).load(path))
+        content = YAML(typ="safe", pure=True).load(path)
+        read = model.model_validate(content)
     except YAMLError as error:
         raise PipelineError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         raise PipelineError("\n".join(_explain(path, error))) from None
+    if variant is None:
+        return read
+    if variant not in read.variants:
+        known = ", ".join(read.variants) or "none"
+        raise PipelineError(f"{path}: variants: unknown {variant!r}; it has: {known}")
+    try:
+        return model.model_validate(_merge(content, content["variants"][variant]))
+    except ValidationError as error:
+        raise PipelineError("\n".join(_explain(f"{path}@{variant}", error))) from None
 
 
 def _explain(where: Path | str, error: ValidationError) -> list[str]:
@@ -224,6 +234,8 @@ class Run:
             "model": values(self.entry, exclude={"title"}),
             "threads": self.study.file.threads,
         }
+        if defaults or self.study.file.image_scale != 1:
+            parameters["image_scale"] = self.study.file.image_scale
         if stage == "evaluate":
             return parameters | {"evaluation": values(self.evaluation)}
         return parameters | {
@@ -250,23 +262,30 @@ class Study:
     file: StudyFile
     datasets: dict[str, Dataset]
     models: dict[str, ModelEntry]
+    variant: str | None = None
 
     @classmethod
     def load(cls, name_or_path: str) -> Study:
         """Read `params/studies/<name>.yaml`, or the YAML file at a path, and all that it names.
 
+        Either may end in `@VARIANT`.
+
         Raises:
             PipelineError: for a missing or unknown file, key, data set, model or combination.
         """
-        path = Path(name_or_path)
+        plain, at, variant = name_or_path.rpartition("@")
+        if not at or "/" in variant:
+            plain, variant = name_or_path, None
+        path = Path(plain)
         if path.suffix not in (".yaml", ".yml"):
-            path = params_file("studies", name_or_path)
-        file = read_params(path, StudyFile)
+            path = params_file("studies", plain)
+        file = read_params(path, StudyFile, variant)
         datasets = {
             name: Dataset(name, _named(path, "datasets", name, DataCard)) for name in file.datasets
         }
         models = {name: _named(path, "models", name, ModelEntry) for name in file.models}
-        study = cls(path.stem, path, file, datasets, models)
+        name = path.stem if variant is None else f"{path.stem}@{variant}"
+        study = cls(name, path, file, datasets, models, variant)
         for method in file.methods:
             study.training_of(method)
         return study
@@ -289,9 +308,12 @@ class Study:
     @property
     def argument(self) -> str:
         """What to give to `--study`: the name, or the path of a file kept elsewhere."""
-        return (
-            self.name if self.path == PARAMS / "studies" / f"{self.name}.yaml" else str(self.path)
-        )
+        return self.name if self.path == params_file("studies", self.path.stem) else self.reference
+
+    @property
+    def reference(self) -> str:
+        """The path of the file, with the variant: `--study` for a driver, wherever the file is."""
+        return f"{self.path.as_posix()}@{self.variant}" if self.variant else self.path.as_posix()
 
     @property
     def results(self) -> Path:
@@ -379,7 +401,7 @@ class Study:
             )
             for name, entry in entries.items()
         }
-        file = self.file.model_dump(exclude_defaults=not defaults)
+        file = self.file.model_dump(exclude={"variants"}, exclude_defaults=not defaults)
         return file | {"runs": runs, "titles": titles}
 
     def parameters_hash(self, stage: str) -> str:

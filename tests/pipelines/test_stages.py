@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mmseg.models import EncoderDecoder
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -244,6 +245,28 @@ def test_channels_last_changes_the_order_in_memory_and_not_the_training(trained,
     curves = pd.read_csv(named(other, "sar").output("train", "curves.csv"))
     np.testing.assert_allclose(curves["loss"][0], plain["loss"][0], rtol=1e-5)
     np.testing.assert_allclose(curves["loss"], plain["loss"], rtol=1e-2)
+
+
+def test_images_are_scaled_and_scores_are_those_of_the_labels_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    training = mini.study_file()["training"] | {"augmentation": {"crop_size": [12, 16]}}
+    mini.write_params(tmp_path, image_scale=0.5, training=training)
+    run = prepared(mini.load()).runs[0]
+    shapes = set()
+    forward = EncoderDecoder.extract_feat
+
+    def watched(self, inputs):
+        shapes.add(tuple(inputs.shape[2:]))
+        return forward(self, inputs)
+
+    monkeypatch.setattr(EncoderDecoder, "extract_feat", watched)
+    train.train(run)
+    assert shapes == {(12, 16), (16, 16)}  # crops, and whole images of the validation
+    shapes.clear()
+    evaluate(run)
+    assert shapes == {(16, 16)}
+    confusion = pd.read_csv(run.output("evaluate", "confusion.csv"), index_col=0)
+    assert confusion.to_numpy().sum() == 5 * 32 * 32
 
 
 def test_a_plugin_that_refuses_is_named(project):

@@ -140,6 +140,8 @@ def test_a_method_overrides_the_recipe_where_it_says_so(fabricate):
         ("methods.sar.options", {"pull_weight": 0.2}, True, False),
         ("training.batch_size", 4, True, False),
         ("threads", 2, True, True),
+        ("image_scale", 0.5, True, True),
+        ("variants", {"large": {"threads": 4}}, False, False),
     ],
 )
 def test_parameters_change_with_what_determines_a_stage(edited, key, value, train, evaluate):
@@ -159,6 +161,33 @@ def test_a_study_of_another_folder_is_named_by_its_path(fabricate, tmp_path):
     copy_of.parent.mkdir()
     copy_of.write_text(Path("params/studies/mini.yaml").read_text())
     assert Study.load(str(copy_of)).name == "mine"
+
+
+@pytest.mark.parametrize("path", ["mini", "params/studies/mini.yaml"])
+def test_a_variant_is_the_study_with_other_values_and_results(edited, path):
+    change = {"seeds": [0, 7], "training": {"batch_size": 4}}
+    study = edited(put("variants", {"large": change}))
+    large = Study.load(f"{path}@large")
+    assert (large.name, large.reference) == ("mini@large", "params/studies/mini.yaml@large")
+    assert {run.seed for run in large.runs if run.method == "sar"} == {0, 7}
+    assert large.file.training.batch_size == 4
+    assert large.file.training.iterations == study.file.training.iterations
+    assert large.results != study.results and large.work != study.work
+    assert Study.load(large.argument) == large
+
+
+@pytest.mark.parametrize(
+    ("variants", "name", "message"),
+    [
+        ({"large": {}}, "small", r"mini.yaml: variants: unknown 'small'; it has: large"),
+        ({"large": {"seds": [1]}}, "large", r"mini.yaml@large: seds: Extra inputs"),
+        ({"large": {"variants": {}}}, "large", r"variants.large holds variants"),
+    ],
+)
+def test_a_wrong_variant_is_named(edited, variants, name, message):
+    with pytest.raises(PipelineError, match=message):
+        edited(put("variants", variants))
+        Study.load(f"mini@{name}")
 
 
 def test_declared_outputs_hold_the_wildcard_of_their_stage(fabricate):

@@ -12,7 +12,7 @@ rule train:
         "../envs/semantic-anchors.yaml"
     threads: STUDY.file.threads
     params:
-        study=STUDY.path.as_posix(),
+        study=STUDY.reference,
         recipe=run_parameters("train"),
     shell:
         "python -m pipelines.train --study {params.study} --run {wildcards.run} 2>&1 | tee {log}"
@@ -31,7 +31,7 @@ rule evaluate:
         "../envs/semantic-anchors.yaml"
     threads: STUDY.file.threads
     params:
-        study=STUDY.path.as_posix(),
+        study=STUDY.reference,
         recipe=run_parameters("evaluate"),
     shell:
         "python -m pipelines.evaluate --study {params.study} --run {wildcards.run} 2>&1 | tee {log}"

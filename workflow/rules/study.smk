@@ -12,7 +12,7 @@ rule compare:
     conda:
         "../envs/semantic-anchors.yaml"
     params:
-        study=STUDY.path.as_posix(),
+        study=STUDY.reference,
         parameters=STUDY.parameters_hash("compare"),
     shell:
         "python -m pipelines.compare --study {params.study} 2>&1 | tee {log}"
@@ -29,7 +29,7 @@ rule report:
     conda:
         "../envs/semantic-anchors.yaml"
     params:
-        study=STUDY.path.as_posix(),
+        study=STUDY.reference,
         parameters=STUDY.parameters_hash("report"),
     shell:
         "python -m pipelines.report --study {params.study} 2>&1 | tee {log}"
