@@ -165,11 +165,11 @@ def test_a_study_of_another_folder_is_named_by_its_path(fabricate, tmp_path):
 
 @pytest.mark.parametrize("path", ["mini", "params/studies/mini.yaml"])
 def test_a_variant_is_the_study_with_other_values_and_results(edited, path):
-    change = {"seeds": [0, 7], "training": {"batch_size": 4}}
+    change = {"seeds": [0, 1, 7], "training": {"batch_size": 4}}
     study = edited(put("variants", {"large": change}))
     large = Study.load(f"{path}@large")
     assert (large.name, large.reference) == ("mini@large", "params/studies/mini.yaml@large")
-    assert {run.seed for run in large.runs if run.method == "sar"} == {0, 7}
+    assert {run.seed for run in large.runs if run.method == "sar"} == {0, 1, 7}
     assert large.file.training.batch_size == 4
     assert large.file.training.iterations == study.file.training.iterations
     assert large.results != study.results and large.work != study.work
