@@ -14,7 +14,7 @@ from pipelines.study import Run
 ROOT = Path(__file__).resolve().parents[1]
 
 _MODULES = {
-    "fetch": ("fetch",),
+    "fetch": ("fetch", "fetching"),
     "prepare": ("prepare", "digits", "drawing"),
     "train": ("train", "config", "hooks", "curves"),
     "evaluate": ("evaluate", "config", "metrics"),
@@ -29,11 +29,14 @@ def code(stage: str, run: Run | None = None) -> list[Path]:
     A package is named as a folder. Relative to the working directory where they lie below it, as
     they do in the project's root.
     """
-    paths = [ROOT / "pipelines" / f"{name}.py" for name in _MODULES[stage]]
+    here = ROOT / "pipelines"
+    paths = [
+        here / name if (here / name).is_dir() else here / f"{name}.py" for name in _MODULES[stage]
+    ]
     if stage == "train" and run is not None and run.spec.plugin is not None:
         paths += _plugin(run.spec.plugin)
-    here = Path.cwd()
-    return [path.relative_to(here) if path.is_relative_to(here) else path for path in paths]
+    cwd = Path.cwd()
+    return [path.relative_to(cwd) if path.is_relative_to(cwd) else path for path in paths]
 
 
 def source_files(path: Path) -> list[Path]:

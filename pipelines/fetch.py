@@ -1,6 +1,9 @@
 """Bring the raw data of a study's data sets into `data/raw/<dataset>/files/`.
 
-The embedded digits need no network: they come with scikit-learn.
+Where they come from stands in the data card. Downloads are kept in `work/downloads/<dataset>/`, a
+broken one is resumed, and what it must be is checked. SAR_MIRROR names a folder to take files from
+instead, `<mirror>/<dataset>/<file>`. The embedded digits need no network: they come with
+scikit-learn.
 """
 
 from __future__ import annotations
@@ -9,17 +12,26 @@ import sys
 
 from pipelines import digits
 from pipelines.artifacts import Stopwatch, sha256_folder, staged, write_receipt
+from pipelines.cards import FilesSource
 from pipelines.cli import chosen_datasets, guarded, stage_parser
+from pipelines.fetching.parts import fetch_parts
 from pipelines.study import Dataset
 
 
 def fetch(dataset: Dataset) -> None:
-    """Write the raw files of `dataset` and a receipt with a digest of them all."""
+    """Write the raw files of `dataset` and a receipt with a digest of them all.
+
+    Raises:
+        PipelineError: naming what cannot be had and what to do.
+    """
     watch = Stopwatch()
     with staged(dataset.folder("fetch")) as scratch:
         files = scratch / dataset.raw.name
         files.mkdir()
-        digits.save_glyphs(files / "glyphs.npy", *digits.load_glyphs())
+        if isinstance(dataset.card.source, FilesSource):
+            fetch_parts(dataset, files)
+        else:
+            digits.save_glyphs(files / "glyphs.npy", *digits.load_glyphs())
         write_receipt(
             scratch,
             stage="fetch",

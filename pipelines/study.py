@@ -26,6 +26,9 @@ DATA = Path("data")
 RESULTS = Path("results")
 WORK = Path("work")
 REPORTS = Path("reports")
+DOWNLOADS = WORK / "downloads"
+CHECKSUMS = PARAMS / "datasets" / "checksums.json"
+"""What downloads were, whose publishers name no checksum; written by fetch."""
 
 DATASET_STAGES = {
     "fetch": (DATA / "raw", ("files/",)),
@@ -133,6 +136,11 @@ class Dataset:
     @property
     def prepared(self) -> Path:
         """The folder that prepare writes: `images/<split>/`, `labels/<split>/`, `info.json`."""
+    @property
+    def downloads(self) -> Path:
+        """Where fetch keeps what it downloads, and a person may put a file by hand."""
+        return DOWNLOADS / self.name
+
         return self.folder("prepare")
 
     @property
