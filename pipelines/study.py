@@ -134,13 +134,13 @@ class Dataset:
         return self.folder("fetch") / "files"
 
     @property
-    def prepared(self) -> Path:
-        """The folder that prepare writes: `images/<split>/`, `labels/<split>/`, `info.json`."""
-    @property
     def downloads(self) -> Path:
         """Where fetch keeps what it downloads, and a person may put a file by hand."""
         return DOWNLOADS / self.name
 
+    @property
+    def prepared(self) -> Path:
+        """The folder that prepare writes: `images/<split>/`, `labels/<split>/`, `info.json`."""
         return self.folder("prepare")
 
     @property
