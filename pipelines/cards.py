@@ -8,7 +8,7 @@ one such file.
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -216,6 +216,13 @@ class DataCard(Strict):
     licence: str
     citation: str
     homepage: str | None = None
+
+    @property
+    def splits(self) -> list[Split]:
+        """The splits that the data set has, in the order train, val, test."""
+        source = self.source
+        has = source.splits if isinstance(source, FilesSource) else source.scenes.scenes
+        return [split for split in get_args(Split) if split in has]
 
     @model_validator(mode="after")
     def _one_colour_a_class(self) -> DataCard:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _MODULES = {
     "fetch": ("fetch", "fetching"),
-    "prepare": ("prepare", "digits", "drawing"),
+    "prepare": ("prepare", "preparing", "digits", "drawing"),
     "train": ("train", "config", "hooks", "curves"),
     "evaluate": ("evaluate", "config", "metrics"),
     "compare": ("compare", "statistics"),

@@ -1,0 +1,112 @@
+"""Write pairs in the canonical layout, in parallel processes.
+
+What is written does not depend on their number, and no more pairs are in memory than there are
+processes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from PIL import Image
+
+from pipelines import digits
+from pipelines.cards import DataCard
+from pipelines.errors import PipelineError
+from pipelines.preparing.faults import Fault, Unusable
+from pipelines.preparing.labels import read_label
+from pipelines.preparing.pairs import Pair
+from pipelines.preparing.raster import read_image
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the account of a split needs to know of one pair."""
+
+    stem: str
+    suffix: str
+    size: tuple[int, int]
+    """(width, height)."""
+    digest: str
+    """Of the decoded image and label."""
+    pixels: tuple[int, ...]
+    """Of each class."""
+
+
+def write_pairs(
+    pairs: Iterable[Pair], card: DataCard, files: Path, folder: Path, split: str, jobs: int | None
+) -> Iterator[Written | Fault]:
+    """Write `folder/images/<split>/` and `folder/labels/<split>/`; yields in order of the pairs.
+
+    Args:
+        files: the folder of the raw files.
+        jobs: processes; None for as many as the machine gives this one processors.
+
+    Raises:
+        PipelineError: when a process was killed.
+    """
+    for kind in ("images", "labels"):
+        (folder / kind / split).mkdir(parents=True, exist_ok=True)
+    parallel = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator")
+    task = joblib.delayed(_write_raw)
+    try:
+        yield from parallel(task(pair, card, files, folder, split) for pair in pairs)
+    except TerminatedWorkerError as error:
+        raise PipelineError(
+            f"{files}: a process that read from here was killed, perhaps for want of memory; "
+            "expected more memory or a smaller --jobs"
+        ) from error
+
+
+def write_pair(
+    image: np.ndarray, label: np.ndarray, card: DataCard, folder: Path, split: str, stem: str
+) -> None:
+    """Write an image (H, W, 3) uint8 and its class ids (H, W) uint8 as PNG."""
+    Image.fromarray(image).save(folder / "images" / split / f"{stem}.png")
+    _write_label(label, card, folder / "labels" / split / f"{stem}.png")
+
+
+def class_pixels(label: np.ndarray, card: DataCard) -> np.ndarray:
+    """Pixels (K,) int64 of each class in class ids (H, W)."""
+    return np.bincount(label.ravel(), minlength=256)[: len(card.classes)]
+
+
+def _write_raw(pair: Pair, card: DataCard, files: Path, folder: Path, split: str):
+    try:
+        label = read_label(files / pair.label, card)
+    except Unusable as reason:
+        return Fault(pair.label, str(reason))
+    source = files / pair.image
+    try:
+        image, plain = read_image(source, label.shape[::-1])
+    except Unusable as reason:
+        return Fault(pair.image, str(reason))
+    if plain:
+        suffix = ".png" if source.suffix.lower() == ".png" else ".jpg"
+        shutil.copyfile(source, folder / "images" / split / f"{pair.stem}{suffix}")
+        _write_label(label, card, folder / "labels" / split / f"{pair.stem}.png")
+    else:
+        suffix = ".png"
+        write_pair(image, label, card, folder, split, pair.stem)
+    return Written(
+        stem=pair.stem,
+        suffix=suffix,
+        size=label.shape[::-1],
+        digest=digits.digest([(image, label)]),
+        pixels=tuple(class_pixels(label, card).tolist()),
+    )
+
+
+def _write_label(label: np.ndarray, card: DataCard, path: Path) -> None:
+    palette = [0] * 768
+    for index, colour in enumerate(card.palette):
+        palette[3 * index : 3 * index + 3] = colour
+    indexed = Image.fromarray(label, mode="P")
+    indexed.putpalette(palette)
+    indexed.save(path)
