@@ -93,8 +93,11 @@ class CommandPart(Strict):
     command: Annotated[list[str], Field(min_length=1)]
     """`{folder}` stands for the folder where it leaves `downloads`; runs without a terminal."""
     downloads: Annotated[list[Download], Field(min_length=1)]
+    install: str | None = None
+    """How a user gets the program."""
     credentials: list[str] = []
-    """Environment variables that it needs; their values are written nowhere."""
+    """Environment variables whose values it reads as lines of its input, where all are set; they
+    are written nowhere. Without them the program has to know its user on its own."""
     account: str | None = None
     """Where a user gets an account."""
 
@@ -108,7 +111,10 @@ class FolderPart(Strict):
 
 
 class ArchivePart(Download):
-    """A file that is on this machine already, or that a person has to put there."""
+    """A file that is on this machine already, or that a person has to put there.
+
+    Without a checksum it may be any, and a changed one is fetched again.
+    """
 
     kind: Literal["archive"]
     path: str
