@@ -17,7 +17,10 @@ _MODULES = {
     "fetch": ("fetch", "fetching"),
     "prepare": ("prepare", "preparing", "digits", "drawing"),
     "train": ("train", "config", "hooks", "curves"),
-    "evaluate": ("evaluate", "config", "metrics"),
+    "evaluate": (
+        *("evaluate", "config", "metrics"),
+        *("analysis", "collect", "features", "feature_statistics"),
+    ),
     "compare": ("compare", "statistics"),
     "report": ("report", "tables", "figures", "pages"),
 }

@@ -2,14 +2,16 @@
 
 The bare model is built without the method's plug-in: at inference a method costs nothing. Writes
 `metrics.json` and its headline `scores.json` (percent), `confusion.csv` (pixels; rows truth,
-columns prediction) and the predicted class ids of a few images, evenly spaced over the split, as
-`predictions.npz`.
+columns prediction), the predicted class ids of a few images, evenly spaced over the split, as
+`predictions.npz`, and of all images and their features what later questions need as `analysis.npz`.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.artifacts import Stopwatch, canonical_json, read_json, staged, write_receipt
 from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
@@ -17,6 +19,24 @@ from pipelines.errors import PipelineError
 from pipelines.metrics import confusion_matrix, headline, scores
 from pipelines.study import Run
 from pipelines.track import push
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Prediction(NamedTuple):
+    """Of one image: class ids (H, W) and, unless `missing` says why not, its feature map."""
+
+    stem: str
+    truth: np.ndarray
+    prediction: np.ndarray
+    features: np.ndarray | None
+    """(C, h, w), what the last decode head classified."""
+    labels: np.ndarray | None
+    """(h, w), the truth at its resolution."""
+    stride: tuple[float, float] | None
+    """Rows and columns of the model's input for a pixel of the map."""
+    missing: str
 
 
 def evaluate(run: Run) -> None:
@@ -36,15 +56,29 @@ def evaluate(run: Run) -> None:
 
     import numpy as np
     import pandas as pd
+    from safetensors.numpy import load_file
+
+    from pipelines.collect import Collector
+    from pipelines.features import classifier_arrays
 
     info, card, split = read_json(run.dataset.info), run.dataset.card, run.evaluation.split
     confusion = np.zeros((len(card.classes), len(card.classes)), dtype=np.int64)
     kept = _gallery_indices(info["counts"][split], run.evaluation.gallery)
     predictions = {}
-    for index, (stem, truth, prediction) in enumerate(_predict(run)):
-        confusion += confusion_matrix(truth, prediction, len(card.classes), card.ignore_index)
+    collector = Collector(card.classes)
+    model = _load_model(run)
+    for index, image in enumerate(_predict(run, model)):
+        pixels = confusion_matrix(
+            image.truth, image.prediction, len(card.classes), card.ignore_index
+        )
+        confusion += pixels
         if index in kept:
-            predictions[stem] = prediction
+            predictions[image.stem] = image.prediction
+        collector.add(image.stem, pixels)
+        if image.missing:
+            collector.without_features(image.missing)
+        else:
+            collector.add_features(image.features, image.labels, image.stride)
     metrics = {
         "dataset": run.dataset.name,
         "split": split,
@@ -57,6 +91,12 @@ def evaluate(run: Run) -> None:
         table = pd.DataFrame(confusion, index=card.classes, columns=card.classes)
         table.to_csv(scratch / "confusion.csv", index_label="truth", lineterminator="\n")
         np.savez_compressed(scratch / "predictions.npz", **predictions)
+        collector.write(
+            scratch / "analysis.npz",
+            classifier=classifier_arrays(model),
+            state=load_file(run.output("train", "plugin.safetensors")),
+            log=load_file(run.output("train", "diagnostics.safetensors")),
+        )
         write_receipt(
             scratch,
             stage="evaluate",
@@ -73,33 +113,63 @@ def _gallery_indices(count: int, wanted: int) -> set[int]:
     return {(2 * part + 1) * count // (2 * wanted) for part in range(wanted)}
 
 
-def _predict(run: Run):
-    """Yield (stem, truth (H, W), prediction (H, W) uint8) of every image of the split, in order."""
-    import numpy as np
+def _load_model(run: Run) -> Any:
+    """The bare model with the trained weights, for inference."""
     import torch
     from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import MODELS, init_default_scope
-    from mmengine.runner import Runner
     from mmseg.utils import register_all_modules
     from safetensors.torch import load_file
 
-    from pipelines.config import baseline_model, dataloader, evaluation_pipeline
+    from pipelines.config import baseline_model
 
     torch.set_num_threads(run.study.file.threads)
     register_all_modules()
     init_default_scope("mmseg")
     model = revert_sync_batchnorm(MODELS.build(baseline_model(run)))
     model.load_state_dict(load_file(run.output("train", "weights.safetensors")), strict=True)
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def _predict(run: Run, model: Any) -> Iterator[Prediction]:
+    """What `model` predicts for every image of the split, in order."""
+    import numpy as np
+    import torch
+    from mmengine.runner import Runner
+
+    from pipelines.config import dataloader, evaluation_pipeline
+    from pipelines.features import NoFeatureMapError, feature_maps, map_labels, record_features
+
     loader = Runner.build_dataloader(
         dataloader(run, run.evaluation.split, run.evaluation.batch_size, evaluation_pipeline(run))
     )
+    ignore_index = run.dataset.card.ignore_index
+    seen = record_features(model)
     with torch.inference_mode():
         for batch in loader:
-            for sample in model.test_step(batch):
-                prediction = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
-                truth = sample.gt_sem_seg.data[0].cpu().numpy()
-                yield Path(sample.img_path).stem, truth, prediction
+            samples, maps, missing = model.test_step(batch), None, ""
+            try:
+                maps = feature_maps(seen, len(samples)).float().cpu()
+            except NoFeatureMapError as error:
+                missing = str(error)
+            seen.clear()
+            for index, sample in enumerate(samples):
+                truth = sample.gt_sem_seg.data[0].cpu()
+                features = labels = stride = None
+                if maps is not None:
+                    features = maps[index].numpy()
+                    labels, stride = map_labels(
+                        truth, sample.metainfo, features.shape[1:], ignore_index
+                    )
+                yield Prediction(
+                    Path(sample.img_path).stem,
+                    truth.numpy(),
+                    sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8),
+                    features,
+                    labels,
+                    stride,
+                    missing,
+                )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -23,7 +23,10 @@ README = Path("README.md")
 
 _RUN_FILES = {
     "train": ("receipt.json", "runtime.json"),
-    "evaluate": ("metrics.json", "scores.json", "confusion.csv", "receipt.json", "runtime.json"),
+    "evaluate": (
+        *("metrics.json", "scores.json", "confusion.csv", "analysis.npz"),
+        *("receipt.json", "runtime.json"),
+    ),
 }
 _STUDY_FILES = {stage: (*names, "receipt.json") for stage, names in STUDY_STAGES.items()}
 

@@ -44,7 +44,10 @@ RUN_STAGES = {
         *("weights.safetensors", "plugin.safetensors", "diagnostics.safetensors"),
         *("curves.csv", "config.py"),
     ),
-    "evaluate": ("metrics.json", "scores.json", "confusion.csv", "predictions.npz"),
+    "evaluate": (
+        *("metrics.json", "scores.json", "confusion.csv"),
+        *("predictions.npz", "analysis.npz"),
+    ),
 }
 """What each stage of a run writes, besides receipt.json and runtime.json."""
 

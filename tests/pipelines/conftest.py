@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from pipelines.artifacts import canonical_json, write_receipt
+from pipelines.collect import Collector
 from pipelines.metrics import class_groups, confusion_matrix, headline, scores
 from pipelines.study import Run, Study
 
@@ -58,11 +59,14 @@ def _finish(run: Run) -> None:
     folder = run.folder("evaluate")
     folder.mkdir(parents=True, exist_ok=True)
     confusion, kept = np.zeros((len(CLASSES),) * 2, np.int64), {}
+    collector = Collector(CLASSES)
     for path in sorted((run.dataset.prepared / "labels/test").iterdir()):
         truth = np.asarray(Image.open(path))
         wrong = rng.random(truth.shape) < chance
         kept[path.stem] = np.where(wrong | (truth == 255), rng.integers(0, 4, truth.shape), truth)
         kept[path.stem] = kept[path.stem].astype(np.uint8)
+        collector.add(path.stem, confusion_matrix(truth, kept[path.stem], len(CLASSES), 255))
+        collector.add_features(rng.random((4, *truth.shape)), truth, (1, 1))
         confusion += confusion_matrix(truth, kept[path.stem], len(CLASSES), 255)
     info = json.loads(run.dataset.info.read_text())
     metrics = {"dataset": run.dataset.name, "split": "test", "num_images": len(kept)}
@@ -72,6 +76,7 @@ def _finish(run: Run) -> None:
     table = pd.DataFrame(confusion, index=CLASSES, columns=CLASSES)
     table.to_csv(folder / "confusion.csv", index_label="truth")
     np.savez_compressed(folder / "predictions.npz", **(kept if run.evaluation.gallery else {}))
+    collector.write(folder / "analysis.npz", classifier={}, state={}, log={})
     _receipt(folder, "evaluate", run.name, run.parameters_hash("evaluate"))
 
 

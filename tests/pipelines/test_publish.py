@@ -39,11 +39,11 @@ def test_reports_hold_tables_figures_scores_and_receipts(published):
         files = sorted(p.relative_to(folder / "runs" / run.name).as_posix()
                        for p in (folder / "runs" / run.name).rglob("*") if p.is_file())  # fmt: skip
         assert files == [
-            "evaluate/confusion.csv", "evaluate/metrics.json", "evaluate/receipt.json",
-            "evaluate/runtime.json", "evaluate/scores.json",
+            "evaluate/analysis.npz", "evaluate/confusion.csv", "evaluate/metrics.json",
+            "evaluate/receipt.json", "evaluate/runtime.json", "evaluate/scores.json",
             "train/receipt.json", "train/runtime.json",
         ]  # fmt: skip
-    assert not list(folder.rglob("*.npz")) and not list(folder.parent.glob(".*"))
+    assert not list(folder.rglob("predictions.npz")) and not list(folder.parent.glob(".*"))
 
 
 def test_the_readme_shows_the_table_and_check_agrees(published):

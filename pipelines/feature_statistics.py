@@ -1,0 +1,95 @@
+"""Statistics of pixel features by class: mean and scatter over all pixels, and a sample of them.
+
+In one pass, image by image, in float64. Nothing depends on how images were put into batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class FeatureStatistics:
+    """Running statistics of the features of K classes in C channels.
+
+    Attributes:
+        size: pixels to sample of each class, at most.
+        seed: of the sample.
+        pixels: (K,) so far.
+        mean: (K, C) so far.
+        squares: (K,), the sum of squared Euclidean distances to the mean so far.
+        sample: of each class `key` (n,), by which it is ordered, `feature` (n, C) float16, `image`
+            (n,) and `position` (n, 2), row and column.
+    """
+
+    classes: int
+    channels: int
+    size: int
+    seed: int
+    pixels: np.ndarray = field(init=False)
+    mean: np.ndarray = field(init=False)
+    squares: np.ndarray = field(init=False)
+    sample: list[dict[str, np.ndarray]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pixels = np.zeros(self.classes, np.int64)
+        self.mean = np.zeros((self.classes, self.channels))
+        self.squares = np.zeros(self.classes)
+        nothing = {
+            "key": np.zeros(0),
+            "feature": np.zeros((0, self.channels), np.float16),
+            "image": np.zeros(0, np.int64),
+            "position": np.zeros((0, 2), np.int64),
+        }
+        self.sample = [nothing] * self.classes
+
+    def add(self, image: int, features: np.ndarray, labels: np.ndarray) -> None:
+        """Features (C, h, w) and labels (h, w) of one image; labels outside 0..K-1 are left out."""
+        rows, flat = features.reshape(self.channels, -1).T, labels.ravel()
+        # A key for each place, whatever lies there: two runs draw the same pixels.
+        keys = np.random.default_rng([self.seed, image]).random(flat.size)
+        for label in np.unique(flat):
+            if 0 <= label < self.classes:
+                places = np.flatnonzero(flat == label)
+                self._merge(label, rows[places].astype(np.float64))
+                self._draw(label, image, keys, places, rows, labels.shape[1])
+
+    def _merge(self, label: int, rows: np.ndarray) -> None:
+        """Join mean and squared distances of two sets of pixels (Chan, Golub and LeVeque)."""
+        old, new = self.pixels[label], len(rows)
+        mean = rows.mean(axis=0)
+        delta = mean - self.mean[label]
+        rows -= mean
+        self.squares[label] += np.vdot(rows, rows) + np.vdot(delta, delta) * old * new / (old + new)
+        self.mean[label] += delta * (new / (old + new))
+        self.pixels[label] += new
+
+    def _draw(
+        self,
+        label: int,
+        image: int,
+        keys: np.ndarray,
+        places: np.ndarray,
+        rows: np.ndarray,
+        width: int,
+    ) -> None:
+        """Keep the pixels with the smallest keys: a uniform sample without replacement."""
+        kept = self.sample[label]
+        if len(kept["key"]) == self.size:
+            places = places[keys[places] < (kept["key"][-1] if self.size else 0)]
+        places = places[np.argsort(keys[places], kind="stable")[: self.size]]
+        if not places.size:
+            return
+        with np.errstate(over="ignore"):
+            drawn = rows[places].astype(np.float16)
+        new = {
+            "key": keys[places],
+            "feature": drawn,
+            "image": np.full(places.size, image),
+            "position": np.stack([places // width, places % width], axis=1),
+        }
+        both = {name: np.concatenate([kept[name], new[name]]) for name in kept}
+        order = np.argsort(both["key"], kind="stable")[: self.size]
+        self.sample[label] = {name: values[order] for name, values in both.items()}
