@@ -9,6 +9,7 @@ from typing import Any
 import mmseg
 from mmengine.config import Config, ConfigDict
 
+from pipelines.artifacts import read_json
 from pipelines.errors import PipelineError
 from pipelines.schema import Training
 from pipelines.study import Run, params_file
@@ -135,24 +136,37 @@ def dataloader(run: Run, split: str, batch_size: int, pipeline: list[dict]) -> d
     """Config of a loader over a prepared split; shuffled without end for `train`.
 
     It loads in the main process: worker processes would compete with runs that share the machine.
+    Outside training, images of unequal sizes cannot form a batch: they come one by one.
     """
-    card = run.dataset.card
+    info = read_json(run.dataset.info)
+    if split != "train" and split in info.get("unequal_sizes", []):
+        batch_size = 1
     sampler = "InfiniteSampler" if split == "train" else "DefaultSampler"
+    suffixes = sorted(info.get("suffixes", {}).get(split, [".png"]))
+    datasets = [_dataset(run, split, suffix, pipeline) for suffix in suffixes]
     return {
         "batch_size": batch_size,
         "num_workers": 0,
         "sampler": {"type": sampler, "shuffle": split == "train"},
-        "dataset": {
-            "type": "BaseSegDataset",
-            "data_root": run.dataset.prepared.as_posix(),
-            "data_prefix": {"img_path": f"images/{split}", "seg_map_path": f"labels/{split}"},
-            "img_suffix": ".png",
-            "seg_map_suffix": ".png",
-            "metainfo": {"classes": card.classes, "palette": card.palette},
-            "ignore_index": card.ignore_index,
-            "reduce_zero_label": False,
-            "pipeline": pipeline,
-        },
+        "dataset": datasets[0]
+        if len(datasets) == 1
+        else {"type": "ConcatDataset", "datasets": datasets},
+    }
+
+
+def _dataset(run: Run, split: str, suffix: str, pipeline: list[dict]) -> dict[str, Any]:
+    """Config of those images of a prepared split whose files end in `suffix`."""
+    card = run.dataset.card
+    return {
+        "type": "BaseSegDataset",
+        "data_root": run.dataset.prepared.as_posix(),
+        "data_prefix": {"img_path": f"images/{split}", "seg_map_path": f"labels/{split}"},
+        "img_suffix": suffix,
+        "seg_map_suffix": ".png",
+        "metainfo": {"classes": card.classes, "palette": card.palette},
+        "ignore_index": card.ignore_index,
+        "reduce_zero_label": False,
+        "pipeline": pipeline,
     }
 
 
@@ -199,12 +213,24 @@ def _resize(run: Run) -> list[dict[str, Any]]:
 
 
 def _image_scale(run: Run) -> tuple[int, int]:
-    """(width, height) of the training images, the scale that `scale_range` multiplies."""
+    """(width, height) of the training images, the scale that `scale_range` multiplies.
+
+    Or the study's `base_size`, which has to be there for images of unequal sizes.
+    """
     from PIL import Image
 
-    first = min((run.dataset.prepared / "images" / "train").iterdir())
-    with Image.open(first) as image:
-        width, height = (round(side * run.study.file.image_scale) for side in image.size)
+    size = run.training.augmentation.base_size
+    if size is None:
+        if "train" in read_json(run.dataset.info).get("unequal_sizes", []):
+            raise PipelineError(
+                f"{run.study.path}: training.augmentation.base_size: expected two sides in pixels "
+                f"for scale_range to multiply: the training images of {run.dataset.name} have "
+                "unequal sizes"
+            )
+        first = min((run.dataset.prepared / "images" / "train").iterdir())
+        with Image.open(first) as image:
+            size = image.size
+    width, height = (round(side * run.study.file.image_scale) for side in size)
     return width, height
 
 

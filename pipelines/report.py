@@ -136,10 +136,12 @@ def _scenes(runs: Sequence[Run], info: dict[str, Any]) -> list[figures.Scene]:
 
 
 def _pixels(run: Run, kind: str, stem: str) -> np.ndarray:
-    path = run.dataset.prepared / kind / run.evaluation.split / f"{stem}.png"
-    if not path.is_file():
+    folder = run.dataset.prepared / kind / run.evaluation.split
+    paths = [folder / f"{stem}{suffix}" for suffix in (".png", ".jpg")]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
         raise PipelineError(
-            f"{path}: not found; run python -m pipelines.prepare --dataset {run.dataset.name}"
+            f"{paths[0]}: not found; run python -m pipelines.prepare --dataset {run.dataset.name}"
         )
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB") if kind == "images" else picture)

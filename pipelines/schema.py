@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+SidePixels = Annotated[int, Field(gt=0)]
 Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
 
 
@@ -59,6 +60,10 @@ class Augmentation(Strict):
     """Training-time augmentation; the order is scale, crop, flip, photometric distortion."""
 
     scale_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    """Least and greatest factor on the size of an image."""
+    base_size: Annotated[list[SidePixels], Field(min_length=2, max_length=2)] | None = None
+    """Bounds in pixels, the larger on the longer side, into which images are fitted and which
+    `scale_range` multiplies; without it, their own size, which has to be one for all."""
     crop_size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     """Height and width in pixels."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -68,6 +73,8 @@ class Augmentation(Strict):
     def _a_random_scale_needs_a_crop(self) -> Augmentation:
         if self.scale_range is not None and self.crop_size is None:
             raise ValueError("scale_range needs crop_size: scaled images cannot form a batch")
+        if self.base_size is not None and self.scale_range is None:
+            raise ValueError("base_size goes with scale_range, which multiplies it")
         return self
 
 
@@ -116,6 +123,7 @@ class Method(Strict):
 class Evaluation(Strict):
     split: Literal["val", "test"] = "test"
     batch_size: Annotated[int, Field(gt=0)] = 1
+    """Images of unequal sizes are evaluated one by one, whatever stands here."""
     gallery: Annotated[int, Field(ge=0)] = 4
     """Images whose predictions are kept for the report: evenly spaced over the split."""
 

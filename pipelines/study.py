@@ -298,8 +298,20 @@ class Study:
         name = path.stem if variant is None else f"{path.stem}@{variant}"
         study = cls(name, path, file, datasets, models, variant)
         for method in file.methods:
-            study.training_of(method)
+            study._check_splits(study.training_of(method))
         return study
+
+    def _check_splits(self, training: Training) -> None:
+        wanted = {"evaluation.split": self.file.evaluation.split}
+        if training.validation_interval is not None:
+            wanted["training.validation_interval"] = "val"
+        for key, split in wanted.items():
+            for dataset in self.datasets.values():
+                if split not in dataset.card.splits:
+                    raise PipelineError(
+                        f"{self.path}: {key}: needs the split {split}, and {dataset.card_file} has "
+                        f"{', '.join(dataset.card.splits)}"
+                    )
 
     def training_of(self, method: str) -> Training:
         overrides = self.file.methods[method].training

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from pipelines.preparing import faults as trouble
 from pipelines.preparing.account import SplitAccount, of_written
 from pipelines.preparing.faults import Fault
-from pipelines.preparing.pairs import find_pairs
+from pipelines.preparing.pairs import find_all
 from pipelines.preparing.writer import Written, write_pairs
 from pipelines.study import Dataset
 
@@ -22,12 +22,11 @@ def write_files(dataset: Dataset, folder: Path, jobs: int | None) -> dict[str, S
             they are to be left out.
     """
     card = dataset.card
-    found = {
-        split: find_pairs(dataset.raw, split, card.source.splits[split]) for split in card.splits
-    }
+    found = find_all(dataset.raw, card.source)
     accounts: dict[str, SplitAccount] = {}
     stopping: list[Fault] = []
-    for split, (pairs, faults) in found.items():
+    for split in card.splits:
+        pairs, faults = found[split]
         results = write_pairs(pairs, card, dataset.raw, folder, split, jobs)
         progress = tqdm(results, total=len(pairs), desc=f"{dataset.name} {split}", disable=None)
         written: list[Written] = []

@@ -9,13 +9,17 @@ import numpy as np
 
 from pipelines.cards import DataCard, FilesSource
 from pipelines.preparing.faults import Unusable
+from pipelines.preparing.pascal_context import Masks, from_masks, read_mat
 from pipelines.preparing.raster import read_colours, read_index
 
 _SHOWN = 8
 
 
-def read_label(path: Path, card: DataCard) -> np.ndarray:
-    """The label at `path` as class ids.
+def read_label(files: Path, label: str | Masks, card: DataCard) -> np.ndarray:
+    """A label as class ids.
+
+    Args:
+        files: the folder of the raw files, below which `label` is a path, unless it is the label.
 
     Returns:
         (H, W) uint8: ids of classes, and the card's ignore index for void.
@@ -23,9 +27,13 @@ def read_label(path: Path, card: DataCard) -> np.ndarray:
     Raises:
         Unusable: when the file cannot be read, or holds what no class has.
     """
-    if _source(card).labels.encoding == "colour":
-        return from_colours(read_colours(path), card)
-    return from_index(read_index(path), card)
+    if isinstance(label, Masks):
+        return from_index(from_masks(label), card)
+    encoding = _source(card).labels.encoding
+    if encoding == "colour":
+        return from_colours(read_colours(files / label), card)
+    read = read_mat if encoding == "pascal_context" else read_index
+    return from_index(read(files / label), card)
 
 
 def from_index(raw: np.ndarray, card: DataCard) -> np.ndarray:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from pipelines.cards import Pairs
+from pipelines.cards import FilesSource, Pairs, Split
+from pipelines.preparing import pascal_context
 from pipelines.preparing.faults import Fault
+from pipelines.preparing.pascal_context import Annotations, Masks
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 """What counts as an image in a folder; its other files are left alone."""
@@ -28,16 +30,49 @@ class Pair:
 
     stem: str
     image: str
-    label: str
+    label: str | Masks
 
 
-def find_pairs(files: Path, split: str, spec: Pairs) -> tuple[list[Pair], list[Fault]]:
+def find_all(files: Path, source: FilesSource) -> dict[Split, tuple[list[Pair], list[Fault]]]:
+    """What `find_pairs` finds for each split, in the form in which Pascal-Context is there, too."""
+    if source.labels.encoding != "pascal_context":
+        return {split: find_pairs(files, split, spec) for split, spec in source.splits.items()}
+    if not (files / pascal_context.JSON).is_file():
+        return {
+            split: find_pairs(files, split, spec, {".mat"}) for split, spec in source.splits.items()
+        }
+    annotations = pascal_context.read_annotations(files / pascal_context.JSON)
+    return {
+        split: _annotated(annotations, files, split, spec) for split, spec in source.splits.items()
+    }
+
+
+def _annotated(
+    annotations: Annotations, files: Path, split: str, spec: Pairs
+) -> tuple[list[Pair], list[Fault]]:
+    """The pairs that the JSON file of Pascal-Context puts into `split`, whatever `list` says."""
+    pairs, faults = [], []
+    for name in sorted(annotations.images.get(split, [])):
+        image = f"{spec.images.rstrip('/')}/{name}"
+        if (files / image).is_file():
+            pairs.append(Pair(PurePosixPath(name).stem, image, annotations.masks[name]))
+        else:
+            faults.append(Fault(image, f"is not there, but {pascal_context.JSON} names it"))
+    if not pairs and not faults:
+        faults = [Fault(pascal_context.JSON, f"has no image of split {split}", fatal=True)]
+    return pairs, faults
+
+
+def find_pairs(
+    files: Path, split: str, spec: Pairs, label_suffixes: Collection[str] = SUFFIXES
+) -> tuple[list[Pair], list[Fault]]:
     """The pairs of `split` in order of their stems, and what is wrong with all others.
 
     Args:
         files: the folder of the raw files.
+        label_suffixes: what counts as a label in a folder.
     """
-    images, labels = matches(files, spec.images), matches(files, spec.labels)
+    images, labels = matches(files, spec.images), matches(files, spec.labels, label_suffixes)
     faults = [
         Fault(path, f"no such files; source.splits.{split}.{key} expects some", fatal=True)
         for key, path, found in (("images", spec.images, images), ("labels", spec.labels, labels))
@@ -55,11 +90,11 @@ def find_pairs(files: Path, split: str, spec: Pairs) -> tuple[list[Pair], list[F
     return pairs, faults + clashes
 
 
-def matches(files: Path, pattern: str) -> dict[str, Key]:
+def matches(files: Path, pattern: str, suffixes: Collection[str] = SUFFIXES) -> dict[str, Key]:
     """The paths below `files` that a folder or a pattern stands for, in order, and their keys."""
     if "*" not in pattern:
         inside = (files / pattern).iterdir() if (files / pattern).is_dir() else []
-        paths = [path for path in inside if path.suffix.lower() in SUFFIXES]
+        paths = [path for path in inside if path.suffix.lower() in suffixes]
     else:
         paths = list(files.glob(pattern))
     names = sorted(

@@ -77,11 +77,13 @@ def class_pixels(label: np.ndarray, card: DataCard) -> np.ndarray:
     return np.bincount(label.ravel(), minlength=256)[: len(card.classes)]
 
 
-def _write_raw(pair: Pair, card: DataCard, files: Path, folder: Path, split: str):
+def _write_raw(
+    pair: Pair, card: DataCard, files: Path, folder: Path, split: str
+) -> Written | Fault:
     try:
-        label = read_label(files / pair.label, card)
+        label = read_label(files, pair.label, card)
     except Unusable as reason:
-        return Fault(pair.label, str(reason))
+        return Fault(str(pair.label), str(reason))
     source = files / pair.image
     try:
         image, plain = read_image(source, label.shape[::-1])
