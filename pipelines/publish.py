@@ -149,6 +149,14 @@ def _check_current(study: Study) -> None:
         for file, digest in files.items():
             if not file.is_file() or sha256_file(file) != digest:
                 raise PipelineError(f"{path}: {file} is not what it was then; {again}")
+    for run in study.runs:
+        for stage, names in _RUN_FILES.items():
+            for name in names:
+                if not run.output(stage, name).is_file():
+                    raise PipelineError(
+                        f"{run.output(stage, name)}: not found; run python -m pipelines.{stage} "
+                        f"--study {study.argument} --run {run.name}, then compare and report"
+                    )
 
 
 def _copy(study: Study, target: Path) -> None:
