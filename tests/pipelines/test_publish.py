@@ -103,6 +103,14 @@ def test_a_report_older_than_its_runs_is_not_published(published):
         publish.publish(published)
 
 
+def test_a_run_that_lacks_a_file_is_named(published):
+    published.runs[0].output("evaluate", "analysis.npz").unlink()
+    before = sorted(published.published.rglob("*"))
+    with pytest.raises(PipelineError, match=r"analysis\.npz: not found; run .*pipelines\.evaluate"):
+        publish.publish(published)
+    assert sorted(published.published.rglob("*")) == before
+
+
 def test_a_report_of_another_study_file_is_not_published(published, fabricate):
     changed = fabricate(title="Another title", skip=tuple(run.name for run in published.runs))
     with pytest.raises(PipelineError, match=r"mini\.yaml has changed since.*pipelines\.report"):
