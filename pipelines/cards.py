@@ -91,7 +91,8 @@ class CommandPart(Strict):
 
     kind: Literal["command"]
     command: Annotated[list[str], Field(min_length=1)]
-    """`{folder}` stands for the folder where it leaves `downloads`; runs without a terminal."""
+    """`{folder}` stands for the folder where it leaves files, `{file}` for the one that is wanted:
+    it runs once for each of `downloads` that is not there. It has no terminal."""
     downloads: Annotated[list[Download], Field(min_length=1)]
     install: str | None = None
     """How a user gets the program."""

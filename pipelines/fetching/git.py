@@ -70,6 +70,8 @@ def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> None:
                 f"tree id {tree_id(found)}, expected {part.tree}; correct tree in the data card, "
                 "or do not trust this repository"
             )
+        if target.exists():
+            shutil.rmtree(target)
         found.replace(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -7,6 +7,7 @@ git repository.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from pipelines.errors import PipelineError
@@ -14,8 +15,8 @@ from pipelines.errors import PipelineError
 VARIABLE = "SAR_MIRROR"
 
 
-def folder(dataset: str) -> Path | None:
-    """The mirror's folder of a data set, whether it exists or not; None without a mirror.
+def find(dataset: str, name: str) -> Path | None:
+    """Where the mirror has a file or folder of a data set; None where it has not.
 
     Raises:
         PipelineError: when SAR_MIRROR names something that is not a folder.
@@ -29,4 +30,13 @@ def folder(dataset: str) -> Path | None:
             f"{VARIABLE}={value}: no such folder; name the folder that holds {dataset}/, or unset "
             f"{VARIABLE} to download"
         )
-    return root / dataset
+    path = root / dataset / name
+    return path if path.exists() else None
+
+
+def lacks(dataset: str, name: str) -> None:
+    """Say that the network is asked although there is a mirror."""
+    value = os.environ.get(VARIABLE)
+    if value:
+        path = Path(value).expanduser() / dataset / name
+        print(f"{VARIABLE}: no {path}; going on to the network", file=sys.stderr, flush=True)

@@ -1,72 +1,148 @@
-"""Which part of a data card is had in which way, and how its files come below `files/`.
+"""All parts of a data card: had side by side, then put together below one folder.
 
-Every part is first had as a whole, verified, in a place that outlives a kill: the mirror, the
-downloads, or where it lies on this machine. Then its files are copied or unpacked.
+A part is first had as a whole, verified, in a place that outlives a kill. Then its files are copied
+or unpacked. One process at a time works on a data set.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 
-from pipelines.cards import FirstOf, FolderPart, GitPart, Part
+from pipelines.cards import CommandPart, Download, FirstOf, FolderPart, GitPart, Part
 from pipelines.errors import PipelineError
-from pipelines.fetching import git, locks, mirror
-from pipelines.fetching.trees import files_with_id, tree_id
+from pipelines.fetching import checksums, locks, space
+from pipelines.fetching.download import part_of
+from pipelines.fetching.sources import Content, FileHere, Work, afar, here
+from pipelines.fetching.unpack import unpack
 from pipelines.study import Dataset
+
+_AT_ONCE = 4
 
 
 def fetch_parts(dataset: Dataset, files: Path) -> None:
-    """Bring all parts of `dataset` below `files`.
+    """Bring all parts of `dataset` below `files`, which exists and is empty.
 
     Raises:
-        PipelineError: naming the part that cannot be had, why, and what to do.
+        PipelineError: naming a part that cannot be had, why, and what to do.
     """
+    parts = dataset.card.source.parts
+    scratch = files.with_name("parts")
     with locks.held(dataset.downloads.parent / f"{dataset.name}.lock") as lock:
-        for name, part in dataset.card.source.parts.items():
+        work = Work(dataset, lock, threading.Event())
+        space.require(_needs(dataset, files))
+
+        def bring(name: str) -> Content:
             where = f"{dataset.card_file}: source.parts.{name}"
-            _bring(dataset, part, files, where, lock)
+            with space.reported(where):
+                content = here(parts[name], work, where) or afar(parts[name], work, where)
+                _place(content, scratch / name, where, work.stop)
+            return content
+
+        contents = _side_by_side(bring, list(parts), work.stop)
+        for name, content in contents.items():
+            with space.reported(f"{dataset.card_file}: source.parts.{name}"):
+                _merge(scratch / name, files, name)
+                for each in content:
+                    if isinstance(each, FileHere):
+                        checksums.record(dataset.name, each.download, each.path)
+    shutil.rmtree(scratch)
 
 
-def _bring(dataset: Dataset, part: Part | FirstOf, files: Path, where: str, lock: int) -> None:
-    match part:
-        case GitPart():
-            _copy(*_git(dataset, part, where, lock), files / part.folder)
-        case FolderPart():
-            folder = Path(part.path)
-            if not folder.is_dir():
-                raise PipelineError(f"{where}: {folder}: no such folder; correct path in the card")
-            paths = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
-            _copy(folder, paths, files)
-        case _:
-            raise PipelineError(f"{where}: kind {part.kind} is not supported yet")
+def _side_by_side(
+    bring: Callable[[str], Content], names: list[str], stop: threading.Event
+) -> dict[str, Content]:
+    with ThreadPoolExecutor(min(_AT_ONCE, len(names))) as pool:
+        futures = {name: pool.submit(bring, name) for name in names}
+        try:
+            for future in as_completed(futures.values()):
+                future.result()
+        except BaseException:
+            # What the others have so far is kept, and the same command goes on from there.
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {name: future.result() for name, future in futures.items()}
 
 
-def _git(
-    dataset: Dataset, part: GitPart, where: str, lock: int
-) -> tuple[Path, list[PurePosixPath]]:
-    """A folder with the content of `part`, and which of its files count."""
-    mirrored = mirror.folder(dataset.name)
-    if mirrored is not None and (mirrored / part.folder).is_dir():
-        folder = mirrored / part.folder
-        chosen = files_with_id(folder, part.tree)
-        if chosen is None:
+def _needs(dataset: Dataset, files: Path) -> Iterator[tuple[Path, int]]:
+    """Which bytes will be written where, as far as the card says."""
+    for part in _chosen(dataset):
+        match part:
+            case GitPart():
+                yield files, part.bytes or 0
+                if not (dataset.downloads / part.folder).exists():
+                    yield dataset.downloads, part.bytes or 0
+            case FolderPart():
+                paths = Path(part.path).expanduser().rglob("*")
+                yield files, sum(path.stat().st_size for path in paths if path.is_file())
+            case CommandPart():
+                for each in part.downloads:
+                    yield from _download_needs(dataset, each, files)
+            case _:
+                yield from _download_needs(dataset, part, files)
+
+
+def _chosen(dataset: Dataset) -> Iterator[Part]:
+    for part in dataset.card.source.parts.values():
+        yield next(iter(part.parts.values())) if isinstance(part, FirstOf) else part
+
+
+def _download_needs(dataset: Dataset, part: Download, files: Path) -> Iterator[tuple[Path, int]]:
+    target = dataset.downloads / part.file
+    yield files, part.unpacked_bytes or part.bytes or 0
+    for there in (target, part_of(target)):
+        if there.is_file():
+            yield target, max(0, (part.bytes or 0) - there.stat().st_size)
+            return
+    yield target, part.bytes or 0
+
+
+def _place(content: Content, target: Path, where: str, stop: threading.Event) -> None:
+    """Copy or unpack all of `content` below `target`; what comes later replaces what is there."""
+    target.mkdir(parents=True)
+    for each in content:
+        if not isinstance(each, FileHere):
+            for path in each.files:
+                _copy(each.path / path, target / each.below / path)
+        elif each.download.unpack:
+            unpack(each.path, target, each.download.unpacked_bytes, where, stop)
+        else:
+            _copy(each.path, target / each.download.file)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _merge(part: Path, files: Path, name: str) -> None:
+    """Move all files of a part below `files`.
+
+    Raises:
+        PipelineError: when another part has a file of the same name and other content.
+    """
+    for source in sorted(path for path in part.rglob("*") if path.is_file()):
+        below = source.relative_to(part)
+        target = files / below
+        if target.exists() and (not target.is_file() or not _same(source, target)):
             raise PipelineError(
-                f"{where}: the mirror's {folder} has git's tree id {tree_id(folder)}, expected "
-                f"{part.tree}; put the right files there or unset {mirror.VARIABLE}"
+                f"part {name} and one before it both have {below}, and not the same; "
+                "expected parts without common files"
             )
-        return folder, chosen
-    folder = dataset.downloads / part.folder
-    chosen = files_with_id(folder, part.tree) if folder.is_dir() else None
-    if chosen is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        git.fetch_folder(part, folder, where, lock)
-        chosen = files_with_id(folder, part.tree)
-    return folder, chosen
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)
 
 
-def _copy(folder: Path, paths: Iterable[PurePosixPath], target: Path) -> None:
-    for path in paths:
-        (target / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / path, target / path)
+def _same(one: Path, other: Path) -> bool:
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as left, other.open("rb") as right:
+        while chunk := left.read(2**20):
+            if chunk != right.read(2**20):
+                return False
+    return True

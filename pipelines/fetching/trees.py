@@ -48,14 +48,15 @@ def _entries(folder: Path) -> Entries:
 
 
 def _readings(entries: Entries) -> Iterator[Entries]:
-    own = {path: entry for path, entry in entries.items() if not _left_behind(path)}
+    own = {path: entry for path, entry in entries.items() if not left_behind(path)}
     for chosen in (entries, own):
         yield chosen
         for mode in (_PLAIN, _EXECUTABLE):
             yield {path: (mode, blob) for path, (_, blob) in chosen.items()}
 
 
-def _left_behind(path: PurePosixPath) -> bool:
+def left_behind(path: PurePosixPath) -> bool:
+    """Whether a desktop put the file there, not a person."""
     return any(part in _LEFT_BEHIND or part.startswith("._") for part in path.parts)
 
 
