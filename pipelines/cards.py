@@ -141,13 +141,18 @@ class Pairs(Strict):
 
     `images` and `labels` are folders, or paths whose `*` stand for parts of a name: what a `*` of
     `images` matches replaces the same `*` of `labels`. In folders, an image's label has its stem.
+    An image keeps its stem as its name; where two of a split have one stem, all of that split are
+    named by their paths, with `__` for each slash.
+
+    The JSON of Pascal-Context says itself which images a split has, whatever `labels` and `list`.
     """
 
     images: RelativePath
     labels: RelativePath
     list: RelativePath | None = None
-    """A text file with a line an image: the stem alone, or the path of the image (then of its
-    label) below `files/`. Without it, all images that `images` matches, in order of their paths."""
+    """A text file with a line an image: the stem alone, or the path of the image below `files/`,
+    and then that of its label if the image has another than by the rule above. Without a list, all
+    that `images` matches."""
     strip: str | None = None
     """What the list's paths begin with and the files' paths do not."""
 
@@ -186,6 +191,9 @@ class Labels(Strict):
             raise ValueError("ignore_colours goes with encoding: colour")
         if self.encoding == "colour" and (self.reduce_zero or self.mapping or self.ignore):
             raise ValueError("encoding colour reads classes from palette; expected no raw ids")
+        both = sorted(set(self.ignore) & set(self.mapping or {}))
+        if both:
+            raise ValueError(f"raw id {both[0]} stands in ignore and in mapping; expected one")
         if self.reduce_zero and self.mapping is not None:
             raise ValueError("reduce_zero and mapping contradict each other; expected one of them")
         return self

@@ -31,7 +31,10 @@ def write_files(dataset: Dataset, folder: Path, jobs: int | None) -> dict[str, S
         progress = tqdm(results, total=len(pairs), desc=f"{dataset.name} {split}", disable=None)
         written: list[Written] = []
         for result in progress:
-            (written if isinstance(result, Written) else faults).append(result)
+            if isinstance(result, Written):
+                written.append(result)
+            else:
+                faults += result
         stopping += [fault for fault in faults if fault.fatal or card.source.faulty == "error"]
         if not written and not stopping:
             stopping.append(Fault(split, "has no image that can be used", fatal=True))

@@ -73,13 +73,14 @@ def _looked_up(
     kind: str,
 ) -> np.ndarray:
     values, counts = np.unique(raw, return_counts=True)
-    unknown = [
-        (v, n) for v, n in zip(values.tolist(), counts.tolist(), strict=True) if v not in known
-    ]
+    found = zip(values.tolist(), counts.tolist(), strict=True)
+    unknown = [(value, count) for value, count in found if value not in known]
     if unknown and _source(card).labels.others == "error":
         named = [f"{show(value)} ({count} pixels)" for value, count in unknown[:_SHOWN]]
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-        raise Unusable(f"holds {kind} that the card does not know: {', '.join(named)}{more}")
+        raise Unusable(
+            f"holds {kind} that the card does not know: {', '.join(named)}{more}; see source.labels"
+        )
     ids = [known.get(value, card.ignore_index) for value in values.tolist()]
     return np.array(ids, dtype=np.uint8)[np.searchsorted(values, raw)]
 

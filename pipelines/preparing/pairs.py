@@ -72,7 +72,11 @@ def find_pairs(
         files: the folder of the raw files.
         label_suffixes: what counts as a label in a folder.
     """
-    images, labels = matches(files, spec.images), matches(files, spec.labels, label_suffixes)
+    labels = matches(files, spec.labels, label_suffixes)
+    images = matches(files, spec.images)
+    if spec.images != spec.labels:
+        # Where both lie in one folder, what is a label may look like an image.
+        images = {image: key for image, key in images.items() if image not in labels}
     faults = [
         Fault(path, f"no such files; source.splits.{split}.{key} expects some", fatal=True)
         for key, path, found in (("images", spec.images, images), ("labels", spec.labels, labels))
@@ -123,7 +127,7 @@ def _all(
             faults.append(_no_label(image, spec, key, found))
     keys = set(images.values())
     for label, key in labels.items():
-        if key not in keys and label not in images:
+        if key not in keys:
             reason = f"is a label without an image; expected {_expected(spec.images, key)}"
             faults.append(Fault(label, reason))
     return pairs, faults

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -12,17 +13,20 @@ from pipelines.preparing.faults import Unusable
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
-def read_image(path: Path, label_size: tuple[int, int]) -> tuple[np.ndarray, bool]:
-    """The image as RGB, and whether the file may be used as it is.
+def read_image(
+    path: Path, label_size: tuple[int, int] | None
+) -> tuple[np.ndarray, Literal[".jpg", ".png"] | None]:
+    """The image as RGB, and the suffix of its file if that may be copied as it is.
 
-    That is an RGB JPEG, or a PNG of 8-bit RGB, without transparency. An image that its EXIF data
-    says is turned is turned, as mmsegmentation does, unless it only fits its label unturned.
+    It may be where it is an RGB JPEG, or a PNG of 8-bit RGB without transparency. An image that its
+    EXIF data says is turned is turned, as mmsegmentation does, unless its label only fits it
+    unturned.
 
     Args:
-        label_size: (width, height).
+        label_size: (width, height); None where the label cannot be read.
 
     Returns:
-        (H, W, 3) uint8.
+        (H, W, 3) uint8, and the suffix or None.
 
     Raises:
         Unusable: when it cannot be read, has more than 8 bits a channel, or another size.
@@ -30,19 +34,19 @@ def read_image(path: Path, label_size: tuple[int, int]) -> tuple[np.ndarray, boo
     picture = _decoded(path)
     if picture.mode in _DEEP or _bit_depth(path) == 16:
         raise Unusable("has more than 8 bits a channel; expected 8")
-    plain = picture.format == "JPEG" or _bit_depth(path) == 8
-    plain = plain and picture.mode == "RGB" and "transparency" not in picture.info
+    suffix = {"JPEG": ".jpg", "PNG": ".png"}.get(picture.format)
+    if picture.mode != "RGB" or "transparency" in picture.info:
+        suffix = None
     if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        turned = ImageOps.exif_transpose(picture)
+        turned, suffix = ImageOps.exif_transpose(picture), None
         if turned.size == label_size or picture.size != label_size:
             picture = turned
-        plain = False
-    if picture.size != label_size:
+    if label_size is not None and picture.size != label_size:
         raise Unusable(
             f"has {picture.width} x {picture.height} pixels and its label "
             f"{label_size[0]} x {label_size[1]}; expected one size"
         )
-    return np.asarray(picture.convert("RGB")), plain
+    return np.asarray(picture.convert("RGB")), suffix
 
 
 def read_index(path: Path) -> np.ndarray:

@@ -41,8 +41,10 @@ class Written:
 
 def write_pairs(
     pairs: Iterable[Pair], card: DataCard, files: Path, folder: Path, split: str, jobs: int | None
-) -> Iterator[Written | Fault]:
+) -> Iterator[Written | list[Fault]]:
     """Write `folder/images/<split>/` and `folder/labels/<split>/`; yields in order of the pairs.
+
+    A pair that cannot be used gives what is wrong with its files, and is not written.
 
     Args:
         files: the folder of the raw files.
@@ -79,27 +81,29 @@ def class_pixels(label: np.ndarray, card: DataCard) -> np.ndarray:
 
 def _write_raw(
     pair: Pair, card: DataCard, files: Path, folder: Path, split: str
-) -> Written | Fault:
+) -> Written | list[Fault]:
+    faults, label, image = [], None, None
     try:
         label = read_label(files, pair.label, card)
     except Unusable as reason:
-        return Fault(str(pair.label), str(reason))
-    source = files / pair.image
+        faults.append(Fault(str(pair.label), str(reason)))
+    size = None if label is None else (label.shape[1], label.shape[0])
     try:
-        image, plain = read_image(source, label.shape[::-1])
+        image, suffix = read_image(files / pair.image, size)
     except Unusable as reason:
-        return Fault(pair.image, str(reason))
-    if plain:
-        suffix = ".png" if source.suffix.lower() == ".png" else ".jpg"
-        shutil.copyfile(source, folder / "images" / split / f"{pair.stem}{suffix}")
-        _write_label(label, card, folder / "labels" / split / f"{pair.stem}.png")
-    else:
+        faults.append(Fault(pair.image, str(reason)))
+    if faults:
+        return faults
+    if suffix is None:
         suffix = ".png"
         write_pair(image, label, card, folder, split, pair.stem)
+    else:
+        shutil.copyfile(files / pair.image, folder / "images" / split / f"{pair.stem}{suffix}")
+        _write_label(label, card, folder / "labels" / split / f"{pair.stem}.png")
     return Written(
         stem=pair.stem,
         suffix=suffix,
-        size=label.shape[::-1],
+        size=size,
         digest=digits.digest([(image, label)]),
         pixels=tuple(class_pixels(label, card).tolist()),
     )
