@@ -129,11 +129,17 @@ Part = Annotated[
 ]
 
 
+Published = Annotated[UrlPart | GitPart | CommandPart, Field(discriminator="kind")]
+
+
 class FirstOf(Strict):
-    """Parts of which one is enough: the first that can be had."""
+    """Parts of which one is enough: the first that can be had.
+
+    None is a user's own folder or archive, since a change of it has to be seen before fetch runs.
+    """
 
     kind: Literal["first_of"]
-    parts: Annotated[dict[Name, Part], Field(min_length=2)]
+    parts: Annotated[dict[Name, Published], Field(min_length=2)]
 
 
 class Pairs(Strict):

@@ -86,7 +86,9 @@ def render_datasets(datasets: Sequence[Dataset]) -> str:
         f"{stage}-{dataset.name}": {
             "cmd": command(stage, dataset=dataset.name),
             "params": [{dataset.card_file.as_posix(): _card_keys(dataset, stage)}],
-            "deps": _paths([*dataset.input_receipts(stage), *code(stage)]),
+            "deps": _paths(
+                [*dataset.input_receipts(stage), *dataset.local_sources(stage), *code(stage)]
+            ),
             **_outs(dataset.outputs(stage)),
         }
         for dataset in datasets

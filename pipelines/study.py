@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipelines.artifacts import sha256_json
-from pipelines.cards import DataCard
+from pipelines.cards import ArchivePart, DataCard, FilesSource, FolderPart
 from pipelines.errors import PipelineError
 from pipelines.schema import Evaluation, Method, ModelEntry, Strict, StudyFile, Training
 
@@ -169,6 +169,24 @@ class Dataset:
     def input_receipts(self, stage: str) -> list[Path]:
         """The receipts that `stage` depends on."""
         return [self.fetched] if stage == "prepare" else []
+
+    def local_sources(self, stage: str) -> list[Path]:
+        """The folders and archives on this machine that `stage` reads, as the card names them."""
+        source = self.card.source
+        if stage != "fetch" or not isinstance(source, FilesSource):
+            return []
+        local = (FolderPart, ArchivePart)
+        return [Path(part.path) for part in source.parts.values() if isinstance(part, local)]
+
+    def local_files(self, stage: str) -> list[Path]:
+        """The same, with all that is in the folders, for a driver that knows files by their times.
+
+        A source that is gone counts only where something was fetched: then that stays as it is.
+        """
+        sources = [
+            path for path in self.local_sources(stage) if path.exists() or self.fetched.exists()
+        ]
+        return [each for path in sources for each in (path, *sorted(path.rglob("*")))]
 
     def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
         """All of the card that determines what fetch or prepare writes.

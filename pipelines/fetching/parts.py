@@ -78,7 +78,7 @@ def _needs(dataset: Dataset, files: Path) -> Iterator[tuple[Path, int]]:
                 if not (dataset.downloads / part.folder).exists():
                     yield dataset.downloads, part.bytes or 0
             case FolderPart():
-                paths = Path(part.path).expanduser().rglob("*")
+                paths = Path(part.path).rglob("*")
                 yield files, sum(path.stat().st_size for path in paths if path.is_file())
             case CommandPart():
                 for each in part.downloads:

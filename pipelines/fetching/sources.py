@@ -79,10 +79,10 @@ def here(part: Part | FirstOf, work: Work, where: str) -> Content | None:
         case GitPart():
             return _git_here(part, work, where)
         case FolderPart():
-            folder = Path(part.path).expanduser()
+            folder = Path(part.path)
             return [FolderHere(folder, _listed(folder), "")] if folder.is_dir() else None
         case ArchivePart():
-            path = Path(part.path).expanduser()
+            path = Path(part.path)
             if not path.is_file():
                 file = _file_here(part, work, where, by_hand=True)
                 return None if file is None else [file]

@@ -8,10 +8,11 @@ def declared(stage):
 
 
 def of_data_set(stage):
-    """Inputs of a stage of a data set: receipts and code."""
+    """Inputs of a stage of a data set: receipts, a user's own files, and code."""
 
     def inputs(wildcards):
-        return [*STUDY.datasets[wildcards.dataset].input_receipts(stage), *sources(stage)]
+        data = STUDY.datasets[wildcards.dataset]
+        return [*data.input_receipts(stage), *data.local_files(stage), *sources(stage)]
 
     return inputs
 
