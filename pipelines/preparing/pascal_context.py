@@ -8,7 +8,6 @@ those of its classes.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,13 +104,12 @@ def read_mat(path: Path) -> np.ndarray:
         Unusable: when it cannot be read.
     """
     try:
-        raw = scipy.io.loadmat(path, appendmat=False, variable_names=["LabelMap"])["LabelMap"]
-    except FileNotFoundError:
-        raise Unusable("no such file") from None
-    except KeyError:
-        raise Unusable("holds no LabelMap; expected the archive of 459 labels") from None
-    except (OSError, ValueError, TypeError, NotImplementedError, zlib.error) as error:
+        content = scipy.io.loadmat(path, appendmat=False, variable_names=["LabelMap"])
+    except Exception as error:  # on broken files scipy raises anything, down to IndexError
         raise Unusable(f"cannot be read: {error}") from error
+    if "LabelMap" not in content:
+        raise Unusable("holds no LabelMap; expected the archive of 459 labels")
+    raw = content["LabelMap"]
     if raw.ndim != 2 or raw.dtype.kind not in "ui" or raw.min() < 0 or raw.max() >= 2**16:
         raise Unusable(f"has a LabelMap {raw.shape} of {raw.dtype}; expected ids (H, W)")
     return raw.astype(np.uint16)
