@@ -315,14 +315,17 @@ class Study:
         models = {name: _named(path, "models", name, ModelEntry) for name in file.models}
         name = path.stem if variant is None else f"{path.stem}@{variant}"
         study = cls(name, path, file, datasets, models, variant)
-        for method in file.methods:
-            study._check_splits(study.training_of(method))
+        trainings = {method: study.training_of(method) for method in file.methods}
+        study._check_splits(trainings)
         return study
 
-    def _check_splits(self, training: Training) -> None:
+    def _check_splits(self, trainings: dict[str, Training]) -> None:
         wanted = {"evaluation.split": self.file.evaluation.split}
-        if training.validation_interval is not None:
-            wanted["training.validation_interval"] = "val"
+        for method, training in trainings.items():
+            if training.validation_interval is not None:
+                own = "validation_interval" in self.file.methods[method].training
+                key = "training.validation_interval"
+                wanted[f"methods.{method}.{key}" if own else key] = "val"
         for key, split in wanted.items():
             for dataset in self.datasets.values():
                 if split not in dataset.card.splits:

@@ -56,6 +56,7 @@ def put(key: str, value):
         ("training.optimizer.lr", -0.1, r"training.optimizer.lr: .*greater than 0"),
         ("training.schedule", {"warmup_iterations": 20}, r"training: schedule.warmup_iterations"),
         ("training.augmentation", {"scale_range": [0.5, 2.0]}, r"scale_range needs crop_size"),
+        ("training.augmentation", {"base_size": [9, 9]}, r"base_size goes with scale_range"),
         ("seeds", [0, 1, 1], r"mini.yaml: seeds: 1 stands here twice"),
         ("seeds", [], r"seeds: .*at least 1 item"),
         ("datasets", ["cityscape"], r"datasets: unknown 'cityscape'; params/datasets has: shapes"),
@@ -79,6 +80,43 @@ def put(key: str, value):
 def test_a_mistake_names_file_key_and_expectation(edited, key, value, message):
     with pytest.raises(PipelineError, match=message):
         edited(put(key, value))
+
+
+def without(*splits: str) -> None:
+    """Turn the data set of the made-up study into one in files that lacks these splits."""
+    path = Path("params/datasets/shapes.yaml")
+    card = json.loads(path.read_text())
+    has = {"train", "val", "test"} - set(splits)
+    card["source"] = {
+        "kind": "files",
+        "parts": {"mine": {"kind": "folder", "path": "mine"}},
+        "splits": {split: {"images": f"im/{split}", "labels": f"an/{split}"} for split in has},
+    }
+    path.write_text(json.dumps(card))
+
+
+def test_a_split_that_a_data_set_lacks_is_named_with_the_key_that_asks_for_it(edited):
+    without("test")
+    expected = (
+        r"mini.yaml: evaluation.split: needs the split test, and .*shapes.yaml has train, val"
+    )
+    with pytest.raises(PipelineError, match=expected):
+        edited(lambda content: None)
+    edited(put("evaluation", {"split": "val"}))
+
+
+def test_validation_needs_the_split_val(edited):
+    without("val")
+    with pytest.raises(PipelineError, match=r"mini.yaml: training.validation_interval: .* val"):
+        edited(lambda content: None)
+    edited(put("training.validation_interval", None))
+
+    def of_one_method(content: dict) -> None:
+        put("training.validation_interval", None)(content)
+        put("methods.longer.training.validation_interval", 5)(content)
+
+    with pytest.raises(PipelineError, match=r"methods.longer.training.validation_interval: needs"):
+        edited(of_one_method)
 
 
 def test_a_key_that_stands_twice_is_an_error(fabricate):
