@@ -8,12 +8,14 @@ scikit-learn.
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 from pipelines import digits
 from pipelines.artifacts import Stopwatch, sha256_folder, staged, write_receipt
 from pipelines.cards import FilesSource
 from pipelines.cli import chosen_datasets, guarded, stage_parser
+from pipelines.fetching import locks
 from pipelines.fetching.parts import fetch_parts
 from pipelines.study import Dataset
 
@@ -24,12 +26,20 @@ def fetch(dataset: Dataset) -> None:
     Raises:
         PipelineError: naming what cannot be had and what to do.
     """
-    watch = Stopwatch()
+    watch, folder = Stopwatch(), dataset.folder("fetch")
+    with locks.held(dataset.downloads.with_suffix(".lock")) as lock:
+        # Raw data are large, and a killed process could not remove what it had.
+        for left in folder.parent.glob(f".{folder.name}.*"):
+            shutil.rmtree(left)
+        _fetch(dataset, watch, lock)
+
+
+def _fetch(dataset: Dataset, watch: Stopwatch, lock: int) -> None:
     with staged(dataset.folder("fetch")) as scratch:
         files = scratch / dataset.raw.name
         files.mkdir()
         if isinstance(dataset.card.source, FilesSource):
-            fetch_parts(dataset, files)
+            fetch_parts(dataset, files, lock)
         else:
             digits.save_glyphs(files / "glyphs.npy", *digits.load_glyphs())
         write_receipt(

@@ -1,7 +1,7 @@
 """All parts of a data card: had side by side, then put together below one folder.
 
 A part is first had as a whole, verified, in a place that outlives a kill. Then its files are copied
-or unpacked. One process at a time works on a data set.
+or unpacked.
 """
 
 from __future__ import annotations
@@ -13,9 +13,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from pipelines.cards import CommandPart, Download, FirstOf, FolderPart, GitPart, Part
+from pipelines.cards import (
+    ArchivePart,
+    CommandPart,
+    Download,
+    FirstOf,
+    FolderPart,
+    GitPart,
+    Part,
+)
 from pipelines.errors import PipelineError
-from pipelines.fetching import checksums, locks, space
+from pipelines.fetching import checksums, mirror, space
 from pipelines.fetching.download import part_of
 from pipelines.fetching.sources import Content, FileHere, Work, afar, here
 from pipelines.fetching.unpack import unpack
@@ -24,32 +32,34 @@ from pipelines.study import Dataset
 _AT_ONCE = 4
 
 
-def fetch_parts(dataset: Dataset, files: Path) -> None:
+def fetch_parts(dataset: Dataset, files: Path, lock: int) -> None:
     """Bring all parts of `dataset` below `files`, which exists and is empty.
+
+    Args:
+        lock: descriptor of the lock that is held on the data set, see `locks`.
 
     Raises:
         PipelineError: naming a part that cannot be had, why, and what to do.
     """
     parts = dataset.card.source.parts
     scratch = files.with_name("parts")
-    with locks.held(dataset.downloads.parent / f"{dataset.name}.lock") as lock:
-        work = Work(dataset, lock, threading.Event())
-        space.require(_needs(dataset, files))
+    work = Work(dataset, lock, threading.Event())
+    space.require(_needs(dataset))
 
-        def bring(name: str) -> Content:
-            where = f"{dataset.card_file}: source.parts.{name}"
-            with space.reported(where):
-                content = here(parts[name], work, where) or afar(parts[name], work, where)
-                _place(content, scratch / name, where, work.stop)
-            return content
+    def bring(name: str) -> Content:
+        where = f"{dataset.card_file}: source.parts.{name}"
+        with space.reported(where):
+            content = here(parts[name], work, where) or afar(parts[name], work, where)
+            _place(content, scratch / name, where, work.stop)
+        return content
 
-        contents = _side_by_side(bring, list(parts), work.stop)
-        for name, content in contents.items():
-            with space.reported(f"{dataset.card_file}: source.parts.{name}"):
-                _merge(scratch / name, files, name)
-                for each in content:
-                    if isinstance(each, FileHere):
-                        checksums.record(dataset.name, each.download, each.path)
+    contents = _side_by_side(bring, list(parts), work.stop)
+    for name, content in contents.items():
+        with space.reported(f"{dataset.card_file}: source.parts.{name}"):
+            _merge(scratch / name, files, name)
+            for each in content:
+                if isinstance(each, FileHere):
+                    checksums.record(dataset.name, each.download, each.path)
     shutil.rmtree(scratch)
 
 
@@ -69,22 +79,22 @@ def _side_by_side(
     return {name: future.result() for name, future in futures.items()}
 
 
-def _needs(dataset: Dataset, files: Path) -> Iterator[tuple[Path, int]]:
+def _needs(dataset: Dataset) -> Iterator[tuple[Path, int]]:
     """Which bytes will be written where, as far as the card says."""
     for part in _chosen(dataset):
         match part:
             case GitPart():
-                yield files, part.bytes or 0
+                yield dataset.raw, part.bytes or 0
                 if not (dataset.downloads / part.folder).exists():
                     yield dataset.downloads, part.bytes or 0
             case FolderPart():
                 paths = Path(part.path).rglob("*")
-                yield files, sum(path.stat().st_size for path in paths if path.is_file())
+                yield dataset.raw, sum(path.stat().st_size for path in paths if path.is_file())
             case CommandPart():
                 for each in part.downloads:
-                    yield from _download_needs(dataset, each, files)
+                    yield from _download_needs(dataset, each)
             case _:
-                yield from _download_needs(dataset, part, files)
+                yield from _download_needs(dataset, part)
 
 
 def _chosen(dataset: Dataset) -> Iterator[Part]:
@@ -92,14 +102,15 @@ def _chosen(dataset: Dataset) -> Iterator[Part]:
         yield next(iter(part.parts.values())) if isinstance(part, FirstOf) else part
 
 
-def _download_needs(dataset: Dataset, part: Download, files: Path) -> Iterator[tuple[Path, int]]:
-    target = dataset.downloads / part.file
-    yield files, part.unpacked_bytes or part.bytes or 0
-    for there in (target, part_of(target)):
-        if there.is_file():
-            yield target, max(0, (part.bytes or 0) - there.stat().st_size)
-            return
-    yield target, part.bytes or 0
+def _download_needs(dataset: Dataset, wanted: Download) -> Iterator[tuple[Path, int]]:
+    yield dataset.raw, wanted.unpacked_bytes or wanted.bytes or 0
+    target = dataset.downloads / wanted.file
+    elsewhere = Path(wanted.path) if isinstance(wanted, ArchivePart) else target
+    if mirror.find(dataset.name, wanted.file) or elsewhere.exists():
+        return
+    part = part_of(target)
+    there = part.stat().st_size if part.is_file() else 0
+    yield dataset.downloads, max(0, (wanted.bytes or 0) - there)
 
 
 def _place(content: Content, target: Path, where: str, stop: threading.Event) -> None:
