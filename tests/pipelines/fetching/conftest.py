@@ -55,15 +55,15 @@ class Project:
         paths = (path for path in self.files.rglob("*") if path.is_file())
         return {path.relative_to(self.files).as_posix(): path.read_bytes() for path in paths}
 
-    def start(self, setup: str = "", **environment: str) -> subprocess.Popen:
+    def start(self, setup: str = "", stderr: int = subprocess.PIPE) -> subprocess.Popen:
         """The command of the stage in a process of its own, after the Python lines `setup`."""
         code = f"{setup}\nimport sys\nfrom pipelines import fetch\nsys.exit(fetch.main())"
         return subprocess.Popen(
             [sys.executable, "-c", code, "--dataset", NAME],
             cwd=self.root,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import random
+import re
 import subprocess
+import termios
 import time
 
 import pytest
@@ -124,6 +128,17 @@ def test_halves_that_do_not_match_are_thrown_away_once(project, server):
         page.content = DATA
 
     url = server.add("/data.bin", OTHER, faults=[cut_and_change])
+    project.card(data=part(url))
+    assert project.fetch() == {"data.bin": DATA}
+    assert [request.status for request in server.requests] == [200, 206, 200]
+
+
+def test_a_range_of_a_file_of_another_length_is_not_joined(project, server):
+    def cut_and_change(handler, page):
+        web.serve(handler, page, until=100_000)
+        page.content = DATA
+
+    url = server.add("/data.bin", OTHER + b"longer", faults=[cut_and_change])
     project.card(data=part(url))
     assert project.fetch() == {"data.bin": DATA}
     assert [request.status for request in server.requests] == [200, 206, 200]
@@ -270,6 +285,22 @@ def test_nothing_is_shown_when_nobody_looks(project, server, capfd):
     project.card(data=part(server.add("/data.bin", DATA)))
     project.fetch()
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_terminal_sees_how_fast_it_goes(project, server):
+    project.card(data=part(server.add("/data.bin", DATA, pause=0.02)))
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (24, 100))
+    process = project.start(stderr=slave)
+    os.close(slave)
+    shown = b""
+    # Linux ends a terminal that nobody writes to any more with an error.
+    with contextlib.suppress(OSError):
+        while piece := os.read(master, 4096):
+            shown += piece
+    os.close(master)
+    process.communicate()
+    assert re.search(rb"data.bin: .*/293k \[\d\d:\d\d<\d\d:\d\d, .*B/s\]", shown)
 
 
 def test_a_full_disk_is_said_and_left_behind(project, server):
