@@ -142,6 +142,20 @@ class FirstOf(Strict):
     parts: Annotated[dict[Name, Published], Field(min_length=2)]
 
 
+def _places(part: Part | FirstOf) -> set[PurePosixPath]:
+    """What a part is called among the downloads and in the mirror."""
+    match part:
+        case FirstOf():
+            return set().union(*map(_places, part.parts.values()))
+        case CommandPart():
+            return {PurePosixPath(each.file) for each in part.downloads}
+        case GitPart():
+            return {PurePosixPath(part.folder)}
+        case Download():
+            return {PurePosixPath(part.file)}
+    return set()
+
+
 class Pairs(Strict):
     """Which files are the images of a split, and which label belongs to each.
 
@@ -216,6 +230,21 @@ class FilesSource(Strict):
     labels: Labels = Labels()
     faulty: Literal["error", "skip"] = "error"
     """Whether a pair that cannot be used stops prepare, or is left out and counted."""
+
+    @model_validator(mode="after")
+    def _parts_keep_apart(self) -> FilesSource:
+        """They are fetched side by side, into one folder of downloads."""
+        taken: dict[PurePosixPath, str] = {}
+        for name, part in self.parts.items():
+            for path in _places(part):
+                for other, owner in taken.items():
+                    if owner != name and (path.is_relative_to(other) or other.is_relative_to(path)):
+                        raise ValueError(
+                            f"parts {owner} and {name} both have {path}; expected file and folder "
+                            "names of their own"
+                        )
+                taken[path] = name
+        return self
 
     @model_validator(mode="after")
     def _trains(self) -> FilesSource:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 from pipelines.artifacts import canonical_json, read_json
@@ -68,6 +69,11 @@ def record(dataset: str, download: Download, path: Path) -> None:
         scratch = CHECKSUMS.with_suffix(".tmp")
         scratch.write_text(canonical_json(known), encoding="utf-8")
         os.replace(scratch, CHECKSUMS)
+    print(
+        f"{path}: nobody vouches for it; noted its sha256 in {CHECKSUMS}, which is to be committed",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _is_recorded(download: Download) -> bool:

@@ -25,7 +25,7 @@ from pipelines.cards import (
 )
 from pipelines.errors import PipelineError
 from pipelines.fetching import checksums, command, download, git, mirror
-from pipelines.fetching.trees import files_with_id, left_behind, tree_id
+from pipelines.fetching.trees import files_with_id, is_text, left_behind, tree_id
 from pipelines.study import Dataset
 
 
@@ -217,5 +217,8 @@ def _listed(folder: Path) -> list[PurePosixPath]:
         real = Path(path).resolve()
         if any(each.resolve().is_relative_to(real) for each in above):
             raise PipelineError(f"{path}: a link to a folder above it; remove the link")
+        odd = next((name for name in (*folders, *names) if not is_text(name)), None)
+        if odd is not None:
+            raise PipelineError(f"{path}: {odd!r}: a name that is no UTF-8 text; rename it")
         files += [PurePosixPath(below / name) for name in sorted(names)]
     return [file for file in files if not left_behind(file)]

@@ -60,6 +60,11 @@ def left_behind(path: PurePosixPath) -> bool:
     return any(part in _LEFT_BEHIND or part.startswith("._") for part in path.parts)
 
 
+def is_text(name: str) -> bool:
+    """Whether a file's name can be written as UTF-8; Python keeps other bytes as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def _tree_id(entries: Entries) -> str:
     tree = Tree()
     below: dict[str, Entries] = {}

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from pipelines.errors import PipelineError
 from pipelines.fetching import Stopped
+from pipelines.fetching.trees import is_text
 
 _CHUNK = 2**20
 _BLOCK = 512
@@ -202,8 +203,8 @@ def _safe(name: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or re.match(r"[A-Za-z]:", path) or ".." in parts or not parts:
         raise _Unsafe(f"{name}: leads out of the folder that the archive is unpacked in")
-    if "\0" in name:
-        raise _Unsafe(f"{name!r}: holds a zero byte")
+    if "\0" in name or not is_text(name):
+        raise _Unsafe(f"{name!r}: a name that is no UTF-8 text")
     return "/".join(parts)
 
 

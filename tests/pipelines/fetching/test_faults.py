@@ -466,13 +466,14 @@ def everything(project) -> str:
     return "".join(path.read_bytes().decode("latin-1") for path in paths if path.is_file())
 
 
-def test_the_first_checksum_seen_is_recorded_and_then_expected(project, server):
+def test_the_first_checksum_seen_is_recorded_and_then_expected(project, server, capfd):
     url = server.add("/data.bin", DATA)
     project.card(data={"kind": "url", "file": "data.bin", "urls": [url]})
     assert project.fetch() == {"data.bin": DATA}
     lock = project.root / "params/datasets/checksums.json"
     recorded = {"made_up": {"data.bin": {"bytes": len(DATA), "sha256": SHA256}}}
     assert json.loads(lock.read_text()) == recorded
+    assert "checksums.json, which is to be committed" in capfd.readouterr().err
     server.pages["/data.bin"].content = OTHER
     (project.downloads / "data.bin").unlink()
     with pytest.raises(PipelineError, match="has the sha256") as raised:

@@ -169,6 +169,24 @@ def test_when_none_of_some_parts_can_be_had_all_reasons_are_given(project, serve
         assert f"source.parts.either.parts.{name}: {name}.bin cannot" in str(raised.value)
 
 
+def test_parts_with_one_name_are_refused(project, server):
+    one = published(server, "same.bin")
+    git = {"kind": "git", "url": "x", "commit": "0" * 40, "tree": "0" * 40, "folder": "same.bin/a"}
+    for other in (one, git):
+        project.card(one=one, other=other)
+        with pytest.raises(PipelineError, match="parts one and other both have same.bin"):
+            Dataset.load(NAME)
+    project.card(one=git | {"folder": "a"}, other=git | {"folder": "b"})
+    Dataset.load(NAME)
+
+
+def test_a_name_that_is_no_text_is_refused(project, tmp_path):
+    own = write(tmp_path / "own", {"caf\udce9": b"1"})
+    project.card(own={"kind": "folder", "path": str(own)})
+    with pytest.raises(PipelineError, match=r"own: 'caf\\udce9': a name that is no UTF-8 text"):
+        project.fetch()
+
+
 def test_a_local_folder_is_no_alternative(project):
     folder = {"kind": "folder", "path": "mine"}
     project.card(either={"kind": "first_of", "parts": {"a": folder, "b": folder}})

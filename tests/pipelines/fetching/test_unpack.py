@@ -219,6 +219,12 @@ def test_one_name_for_a_file_and_a_folder_is_refused(tmp_path, unpacked):
         subprocess.run(["rm", "-r", tmp_path / "outer/target"], check=True)
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path, unpacked):
+    archive = make_tar(tmp_path / "data.tar", {"caf\udce9": b"1"})
+    with pytest.raises(PipelineError, match=r"caf\\udce9': a name that is no UTF-8 text"):
+        unpacked(archive)
+
+
 def test_modes_and_owners_are_not_taken_over(tmp_path, unpacked):
     with tarfile.open(tmp_path / "data.tar", "w") as archive:
         add(archive, "a", b"1", mode=0o6777, uid=12345)
