@@ -39,3 +39,12 @@ def expanded(url: str, where: str) -> str:
 def redacted(text: str) -> str:
     """`text` without the user and password of any URL in it."""
     return _USER_INFO.sub(r"\1***@", text)
+
+
+def struck(text: str, url: str) -> str:
+    """`text` of another program without the values of the variables in `url`, nor any password."""
+    for name in _VARIABLE.findall(url):
+        value = os.environ.get(name)
+        for spelling in {value, quote(value, safe="")} if value else ():
+            text = text.replace(spelling, f"${{{name}}}")
+    return redacted(text)

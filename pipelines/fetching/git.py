@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipelines.cards import GitPart
 from pipelines.errors import PipelineError
-from pipelines.fetching.credentials import expanded, redacted
+from pipelines.fetching.credentials import expanded, redacted, struck
 from pipelines.fetching.trees import files_with_id, tree_id
 
 _SETTINGS = {
@@ -97,7 +97,7 @@ def _check_out(part: GitPart, scratch: Path, where: str, lock: int) -> Path:
             failure = failure or _run(repository, url, lock, *words)
         if failure is None:
             return repository
-        said.append(redacted(failure.replace(url, part.url)))
+        said.append(struck(failure, part.url))
         shutil.rmtree(repository)
     reasons = "\n".join(dict.fromkeys(said))
     raise PipelineError(

@@ -134,12 +134,16 @@ def test_halves_that_do_not_match_are_thrown_away_once(project, server):
 
 
 def test_a_range_of_a_file_of_another_length_is_not_joined(project, server):
+    """A server whose date does not change with the file."""
+
     def cut_and_change(handler, page):
         web.serve(handler, page, until=100_000)
         page.content = DATA
 
-    url = server.add("/data.bin", OTHER + b"longer", faults=[cut_and_change])
-    project.card(data=part(url))
+    date = "Mon, 02 Feb 2015 10:00:00 GMT"
+    longer = OTHER + b"longer"
+    url = server.add("/data.bin", longer, last_modified=date, faults=[cut_and_change])
+    project.card(data={"kind": "url", "file": "data.bin", "urls": [url]})
     assert project.fetch() == {"data.bin": DATA}
     assert [request.status for request in server.requests] == [200, 206, 200]
 

@@ -183,6 +183,14 @@ def test_credentials_are_used_and_written_nowhere(
     assert f"http://***@{served.address}/things.git" in str(raised.value)
 
 
+def test_a_secret_anywhere_in_the_address_is_not_shown(project, repository, served, monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", "hidden word")
+    project.card(things=repository.part(f"http://{served.address}/${{SOME_TOKEN}}/things.git"))
+    with pytest.raises(PipelineError, match="not found") as raised:
+        project.fetch()
+    assert "hidden" not in str(raised.value)
+
+
 def test_a_surrounding_repository_is_left_alone(project, repository, monkeypatch):
     """As in a git hook, where git's own variables point at the repository of the hook."""
     repositories.git(project.root, "init", "--quiet")
