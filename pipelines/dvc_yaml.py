@@ -15,7 +15,7 @@ import dataclasses
 import difflib
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +183,23 @@ def _study_stage(study: Study, stage: str) -> dict[str, Any]:
 
 def _card_keys(dataset: Dataset, stage: str) -> list[str]:
     if stage == "fetch":
-        return [f"source.{key}" for key in dataset.parameters(stage, defaults=False)]
-    given = dataset.card.model_fields_set - _DESCRIPTION
-    return [key for key in DataCard.model_fields if key in given]
+        return [f"source.{key}" for key in _leaves(dataset.parameters(stage, defaults=False))]
+    given = dataset.card.model_fields_set - {"source", *_DESCRIPTION}
+    source = dataset.card.source
+    of_source = source.model_fields_set - {"parts"}
+    return [
+        *(key for key in DataCard.model_fields if key in given),
+        *(f"source.{key}" for key in type(source).model_fields if key in of_source),
+    ]
+
+
+def _leaves(values: dict[str, Any]) -> Iterator[str]:
+    """The dotted keys of all values that are no dictionaries."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from (f"{key}.{below}" for below in _leaves(value))
+        else:
+            yield key
 
 
 def _outs(paths: Iterable[str]) -> dict[str, list[str]]:

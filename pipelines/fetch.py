@@ -1,6 +1,6 @@
 """Bring the raw data of a study's data sets into `data/raw/<dataset>/files/`.
 
-Where they come from stands in the data card. Downloads are kept in `work/downloads/<dataset>/`, a
+Where they come from stands in the data card. Downloads are kept in `data/downloads/<dataset>/`, a
 broken one is resumed, and what it must be is checked. SAR_MIRROR names a folder to take files from
 instead, `<mirror>/<dataset>/<file>`. The embedded digits need no network: they come with
 scikit-learn.

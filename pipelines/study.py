@@ -17,7 +17,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipelines.artifacts import sha256_json
-from pipelines.cards import ArchivePart, DataCard, FilesSource, FolderPart
+from pipelines.cards import (
+    ArchivePart,
+    DataCard,
+    DigitsSource,
+    FilesSource,
+    FirstOf,
+    FolderPart,
+)
 from pipelines.errors import PipelineError
 from pipelines.schema import Evaluation, Method, ModelEntry, Strict, StudyFile, Training
 
@@ -26,7 +33,7 @@ DATA = Path("data")
 RESULTS = Path("results")
 WORK = Path("work")
 REPORTS = Path("reports")
-DOWNLOADS = WORK / "downloads"
+DOWNLOADS = DATA / "downloads"
 CHECKSUMS = PARAMS / "datasets" / "checksums.json"
 """What downloads were, whose publishers name no checksum; written by fetch."""
 
@@ -191,14 +198,18 @@ class Dataset:
     def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
         """All of the card that determines what fetch or prepare writes.
 
-        `defaults=False` leaves out what has its default value.
+        That is what the files must be, not where they are had: a dead address can be mended without
+        a new training. `defaults=False` leaves out what has its default value.
         """
+        source = self.card.source
         if stage == "fetch":
-            return self.card.source.model_dump(
-                include={"kind", "parts"}, exclude_defaults=not defaults
-            )
+            kind = {"kind": source.kind}
+            return kind if isinstance(source, DigitsSource) else kind | _parts(source, defaults)
         described = {"title", "licence", "citation", "homepage", "digests"}
-        return self.card.model_dump(exclude=described, exclude_defaults=not defaults)
+        return self.card.model_dump(
+            exclude={"source": {"parts"}} | dict.fromkeys(described, True),
+            exclude_defaults=not defaults,
+        )
 
     def parameters_hash(self, stage: str) -> str:
         return _hash(self, stage)
@@ -450,6 +461,22 @@ class Study:
 
     def parameters_hash(self, stage: str) -> str:
         return _hash(self, stage)
+
+
+_ADDRESSES = {"url", "urls", "commit", "command", "install", "credentials", "account"}
+"""Keys of a part of a data set that say where it is had."""
+
+
+def _parts(source: FilesSource | FirstOf, defaults: bool) -> dict[str, Any]:
+    """What the parts must be, by name."""
+    return {
+        "parts": {
+            name: {"kind": part.kind} | _parts(part, defaults)
+            if isinstance(part, FirstOf)
+            else part.model_dump(exclude=_ADDRESSES, exclude_defaults=not defaults)
+            for name, part in source.parts.items()
+        }
+    }
 
 
 def _outputs(folder: Path, names: tuple[str, ...]) -> list[str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import pytest
 from pydantic import ValidationError
 
+from pipelines.study import Dataset
 from tests.pipelines.preparing import raw
 
 
@@ -49,3 +53,39 @@ def test_pairs_that_contradict_themselves(pairs, message):
 def test_there_has_to_be_a_train_split():
     with pytest.raises(ValidationError, match="splits has val; expected train"):
         raw.card({"val": {"images": "im", "labels": "an"}})
+
+
+_URL = {"kind": "url", "file": "a.zip", "urls": ["https://a.org/a.zip"], "md5": "0" * 32}
+_PARTS = {
+    "archive": _URL,
+    "repository": {
+        **{"kind": "git", "url": "https://a.org/r", "folder": "f"},
+        **{"commit": "1" * 40, "tree": "2" * 40},
+    },
+    "either": {
+        "kind": "first_of",
+        "parts": {"one": _URL | {"file": "b"}, "url": _URL | {"file": "c"}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "valid"),
+    [
+        (("archive", "urls"), ["https://b.org/a.zip"], True),
+        (("repository", "url"), "https://b.org/r", True),
+        (("either", "parts", "url", "urls"), ["https://b.org/c"], True),
+        (("archive", "md5"), "1" * 32, False),
+        (("repository", "tree"), "3" * 40, False),
+        (("either", "parts", "url", "md5"), "1" * 32, False),
+    ],
+)
+def test_a_mended_address_leaves_all_work_valid_and_another_file_does_not(keys, value, valid):
+    before = Dataset("made_up", raw.card(parts=_PARTS))
+    parts = copy.deepcopy(_PARTS)
+    functools.reduce(dict.__getitem__, keys[:-1], parts)[keys[-1]] = value
+    after = Dataset("made_up", raw.card(parts=parts))
+    assert after.card != before.card
+    assert (after.parameters_hash("fetch") == before.parameters_hash("fetch")) is valid
+    # Prepare sees the files alone, by the receipt of fetch.
+    assert after.parameters_hash("prepare") == before.parameters_hash("prepare")

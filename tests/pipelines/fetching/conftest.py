@@ -24,7 +24,7 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.downloads = root / "work/downloads" / NAME
+        self.downloads = root / "data/downloads" / NAME
         self.files = root / "data/raw" / NAME / "files"
         self.receipt = root / "data/raw" / NAME / "receipt.json"
 

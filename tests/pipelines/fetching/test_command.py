@@ -58,11 +58,11 @@ def test_files_put_there_by_hand_need_no_program(project, part, tmp_path):
     with pytest.raises(PipelineError, match="no_such_program is not on PATH") as raised:
         project.fetch()
     said = (
-        "download data.bin from https://example.org/register and put into work/downloads/made_up/"
+        "download data.bin from https://example.org/register and put into data/downloads/made_up/"
     )
     assert said in str(raised.value)
     (project.downloads / "data.bin").write_bytes(DATA[1:])
-    with pytest.raises(PipelineError, match="work/downloads/made_up/data.bin has the sha256"):
+    with pytest.raises(PipelineError, match="data/downloads/made_up/data.bin has the sha256"):
         project.fetch()
     (project.downloads / "data.bin").write_bytes(DATA)
     assert project.fetch() == {"data.bin": DATA}

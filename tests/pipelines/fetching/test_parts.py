@@ -229,10 +229,10 @@ def test_places_on_one_file_system_share_its_room(project):
 
 def test_a_place_that_cannot_be_written_is_named(project, server):
     (project.root / "work").mkdir()
-    (project.root / "work/downloads").mkdir()
+    (project.root / "data/downloads").mkdir(parents=True)
     (project.downloads).write_text("a file where the folder should be")
     project.card(one=published(server, "one.bin"))
-    with pytest.raises(PipelineError, match=r"work/downloads/made_up.*run the same command again"):
+    with pytest.raises(PipelineError, match=r"data/downloads/made_up.*run the same command again"):
         project.fetch()
 
 
