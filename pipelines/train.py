@@ -63,6 +63,8 @@ def train(run: Run) -> None:
             curves[sorted(curves.columns)].to_csv(
                 scratch / "curves.csv", index_label="iteration", lineterminator="\n"
             )
+            # Where it was trained is no property of the result.
+            config.pop("work_dir")
             (scratch / "config.py").write_text(config.pretty_text, encoding="utf-8")
             write_receipt(
                 scratch,

@@ -41,7 +41,7 @@ class Progress:
 
 def work_folder(run: Run) -> Path:
     """Where `run` is trained with its present parameters and data, which have to be prepared."""
-    return run.work(sha256_json([run.parameters("train"), sha256_file(run.dataset.receipt)]))
+    return run.work(sha256_json([run.parameters_hash("train"), sha256_file(run.dataset.receipt)]))
 
 
 def read_progress(work: Path) -> Progress | None:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mmengine.config import Config
 from mmseg.models import EncoderDecoder
 from PIL import Image
 from safetensors.torch import load_file
@@ -25,6 +26,7 @@ from pipelines.errors import PipelineError
 from pipelines.evaluate import _gallery_indices, evaluate
 from pipelines.runner import QuietRunner
 from pipelines.study import RUN_STAGES
+from pipelines.tracking.progress import work_folder
 from tests.pipelines import mini
 
 
@@ -134,6 +136,13 @@ def test_method_and_baseline_start_alike_and_see_the_same_batches(trained):
     assert not {"time", "memory", "data_time"} & set(curves["sar"].columns)
 
 
+def test_the_published_config_trains_and_names_no_place(trained):
+    for run in trained.runs:
+        config = Config.fromfile(run.output("train", "config.py"))
+        assert config.train_cfg.max_iters == 6
+        assert "work/" not in config.pretty_text
+
+
 def test_published_weights_are_the_bare_models(trained):
     weights = {r.method: load_file(r.output("train", "weights.safetensors")) for r in trained.runs}
     assert weights["baseline"].keys() == weights["sar"].keys()
@@ -202,6 +211,18 @@ import mmengine.registry
 mmengine.registry.HOOKS.register_module(name="CheckpointHook", module=Deadly, force=True)
 sys.exit(main())
 """
+
+
+def test_an_unfinished_training_is_found_again_after_a_default_is_spelled_out(project):
+    run = prepared(mini.load()).runs[0]
+    before = work_folder(run)
+    study = project / "params/studies/mini.yaml"
+    content = json.loads(study.read_text())
+    study.write_text(json.dumps(content | {"image_scale": 1.0}))
+    assert work_folder(mini.load().runs[0]) == before
+    content["training"]["batch_size"] = 3
+    study.write_text(json.dumps(content))
+    assert work_folder(mini.load().runs[0]) != before
 
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(trained):
