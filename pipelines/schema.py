@@ -20,7 +20,9 @@ Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3
 class Strict(BaseModel):
     """Base of all parameter models: unknown keys and coercions are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+    )
 
 
 class ModelEntry(Strict):
