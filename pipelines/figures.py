@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from pipelines.metrics import confusion_matrix, scores
 
@@ -148,6 +149,7 @@ def curves_figure(curves: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
             axes.set_xlabel("iteration")
             axes.set_xlim(left=0)
             axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.grid(color="0.9", linewidth=0.6)
         row[0].set_ylabel("\n".join(key))
     handles = [Line2D([], [], **_line(index)) for index in range(len(methods))]
