@@ -138,7 +138,7 @@ def written(folder: Path) -> dict[Path, bytes]:
     """All data and results, without what no replay can repeat."""
     return {
         path.relative_to(folder): path.read_bytes()
-        for root in ("data", "results")
+        for root in ("data/raw", "data/prepared", "results")
         for path in (folder / root).rglob("*")
         if path.is_file() and path.name not in ("runtime.json", ".snakemake_timestamp")
     }
