@@ -42,11 +42,11 @@ def bca_interval(differences: ArrayLike, confidence: float = 0.95) -> tuple[floa
         return math.nan, math.nan
     if np.ptp(values) <= _TOLERANCE * np.abs(values).max():
         return float(values[0]), float(values[-1])
-    # In units of the spread: nothing under- or overflows, whatever the unit of the differences.
+    # About the mean and in units of the range: rounding does not depend on the differences' unit.
     centre, spread = values.mean(), np.ptp(values)
     interval = stats.bootstrap(
         ((values - centre) / spread,),
-        np.mean,
+        _rounded_mean,
         n_resamples=_RESAMPLES,
         confidence_level=confidence,
         method="BCa",
@@ -106,6 +106,14 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(stepped))
     return adjusted
+
+
+def _rounded_mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Equal means of other values are equal: the bias correction counts those at the observed one.
+
+    Without rounding, differences that repeat (such as many zeros) get an interval by chance.
+    """
+    return np.round(np.mean(values, axis=axis), 9)
 
 
 def _checked(differences: ArrayLike) -> np.ndarray:
