@@ -49,8 +49,7 @@ def assess(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     """
     rows = [_measured(claimed, scores) for claimed in study.claims]
     table = pd.DataFrame(rows, columns=_COLUMNS)
-    table["p_holm"] = holm(table["p"].fillna(1)).astype(float)
-    table.loc[table["p"].isna(), "p_holm"] = math.nan
+    table["p_holm"] = holm(table["p"])
     table["p_smallest"] = smallest_adjusted_p(study)
     judged = [
         judge(
@@ -147,5 +146,5 @@ def _differences(claimed: Claimed, scores: pd.DataFrame) -> np.ndarray:
         & (scores["metric"] == claimed.claim.metric)
     )
     wide = scores[here].pivot(index="seed", columns="method", values="value")
-    wide = wide.reindex(index=claimed.seeds, columns=[claimed.claim.method, claimed.against])
+    wide = wide.reindex(columns=[claimed.claim.method, claimed.against])
     return (wide[claimed.claim.method] - wide[claimed.against]).dropna().to_numpy()

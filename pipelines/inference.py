@@ -98,7 +98,7 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     """Adjusted p of a family of tests, in their order (Holm 1979).
 
     To reject where it is at most alpha errs in any of the tests with probability at most alpha,
-    however they depend on each other.
+    however they depend on each other. A test that was not made (NaN) counts as p = 1 and stays NaN.
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")

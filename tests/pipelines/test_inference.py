@@ -111,6 +111,7 @@ def test_holm_by_hand():
     assert holm([0.6, 0.7]).tolist() == [1, 1]
     assert holm([0.03]).tolist() == [0.03]
     assert holm([]).size == 0
+    assert holm([math.nan, 0.01]) == pytest.approx([math.nan, 0.02], nan_ok=True)
 
 
 @always_the_same
