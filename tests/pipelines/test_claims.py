@@ -182,6 +182,15 @@ def test_methods_can_be_claimed_against_each_other_where_their_seeds_pair(fabric
     assert table["p_smallest"].item() == 0.5
 
 
+def test_names_that_read_like_numbers_stay_names(fabricate):
+    methods = {"1": {"label": "One"}, "null": {"label": "Two", "plugin": "nowhere:apply"}}
+    claim = BETTER | {"method": "null"}
+    study = fabricate(methods=methods, baseline="1", claims={"7": claim})
+    compare.compare(study)
+    row = Comparison.read(study).claims.iloc[0]
+    assert (row["claim"], row["method"], row["against"]) == ("7", "null", "1")
+
+
 def test_a_claim_is_one_test_for_each_data_set_and_model_that_it_does_not_choose(
     fabricate, tmp_path
 ):
