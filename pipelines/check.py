@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from pipelines.claims import ALPHA, smallest_adjusted_p
 from pipelines.cli import guarded, stage_parser
 from pipelines.study import Study
 
@@ -26,12 +27,26 @@ def check(study: Study) -> None:
         trained_model(run)
 
 
+def undecidable(study: Study) -> list[str]:
+    """A warning for each claim that has too few seeds to be decided, whatever the runs give."""
+    tests = zip(study.claims, smallest_adjusted_p(study), strict=True)
+    return [
+        f"{study.path}: claims.{claimed.name}: {len(claimed.seeds)} paired seeds are too few: over "
+        f"the study's {len(study.claims)} tests Holm's p is never below {p:.4f}; give it more "
+        "seeds or the study fewer claims"
+        for claimed, p in tests
+        if p > ALPHA
+    ]
+
+
 def main(argv: list[str] | None = None) -> int:
     args = stage_parser(__doc__).parse_args(argv)
 
     def command() -> None:
         study = Study.load(args.study)
         check(study)
+        for warning in undecidable(study):
+            print(f"warning: {warning}", file=sys.stderr)
         print(f"{study.reference}: {len(study.runs)} runs, all of them can be built")
 
     return guarded(command)

@@ -21,8 +21,8 @@ _MODULES = {
         *("evaluate", "config", "metrics"),
         *("analysis", "collect", "features", "feature_statistics"),
     ),
-    "compare": ("compare", "statistics"),
-    "report": ("report", "tables", "figures", "pages"),
+    "compare": ("compare", "statistics", "inference", "claims"),
+    "report": ("report", "tables", "figures", "pages", "claims"),
 }
 
 

@@ -1,9 +1,10 @@
 """Compare the methods of a study over its seeds, from the scores and curves of all its runs.
 
 Writes `runs.csv` (one row a run and metric), `summary.csv` (mean and sample standard deviation over
-seeds), `paired.csv` (difference to the baseline, seed by seed), `curves.csv` (training curves over
-seeds) and `confusion.csv` (where the pixels of each class went, over seeds). Scores and shares are
-in percent. A class that the split does not contain has no rows.
+seeds), `paired.csv` (difference to the baseline, seed by seed), `claims.csv` (the tests that the
+study file asks for, with their verdicts), `curves.csv` (training curves over seeds) and
+`confusion.csv` (where the pixels of each class went, over seeds). Scores and shares are in percent.
+A class that the split does not contain has no rows.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from pipelines.artifacts import Stopwatch, read_json, staged, write_receipt
+from pipelines.claims import assess
 from pipelines.cli import guarded, stage_parser
 from pipelines.errors import PipelineError
 from pipelines.metrics import GROUPS, headline
@@ -26,7 +28,10 @@ from pipelines.study import Run, Study
 SCORES = ("mIoU", "mAcc", "aAcc", *(f"mIoU/{group}" for group in GROUPS))
 """The metrics of a run besides `IoU/<class>`."""
 
-_TEXT = [*KEYS, "metric", "truth", "prediction"]
+_TEXT = [
+    *(*KEYS, "metric", "truth", "prediction"),
+    *("claim", "against", "direction", "verdict", "reason"),
+]
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ class Comparison:
     summary: pd.DataFrame
     """KEYS, metric, n, mean, std."""
     paired: pd.DataFrame
-    """KEYS, metric, n, mean_difference, std_difference, wins."""
+    """KEYS, metric, n, mean_difference, std_difference, wins, low, high, p."""
+    claims: pd.DataFrame
+    """One row a test, as `claims.assess` returns it."""
     curves: pd.DataFrame
     """KEYS, iteration, metric, n, mean, std."""
     confusion: pd.DataFrame
@@ -55,6 +62,7 @@ class Comparison:
             runs=scores,
             summary=summarise(scores, [*KEYS, "metric"]),
             paired=paired_differences(scores, study.file.baseline),
+            claims=assess(study, scores),
             curves=summarise(points, [*KEYS, "iteration", "metric"]),
             confusion=summarise(shares, [*KEYS, "truth", "prediction"]),
         )

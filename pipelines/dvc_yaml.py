@@ -164,7 +164,8 @@ def _study_stage(study: Study, stage: str) -> dict[str, Any]:
     if stage == "compare":
         methods = study.file.methods.items()
         seeds = [f"methods.{name}.seeds" for name, spec in methods if spec.seeds is not None]
-        params: list[Any] = [{file: ["baseline", "datasets", "models", "seeds", *seeds]}]
+        claims = ["claims"] if study.file.claims else []
+        params: list[Any] = [{file: ["baseline", "datasets", "models", "seeds", *seeds, *claims]}]
         # The whole folder, since a list of all runs would not follow a changed list of seeds.
         deps = [study.run_folder]
     else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
 
 from pipelines import tables
+from pipelines.claims import ALPHA, RULE
 from pipelines.compare import Comparison
 from pipelines.study import Run, Study
 
@@ -17,7 +18,7 @@ _KINDS = {
     "fixed-budget": (
         "Fixed-budget comparison",
         "all methods are compared after the same number of iterations, converged or not. It shows "
-        "how far they get on an equal budget and makes no claim of reproduction.",
+        "how far they get on an equal budget and ",
     ),
     "plateau": (
         "Trained to the plateau",
@@ -30,6 +31,12 @@ _KINDS = {
         "result.",
     ),
 }
+
+_CLAIMS_OF_A_BUDGET = {
+    False: "makes no claim of reproduction.",
+    True: "its claims hold for that budget alone.",
+}
+"""How the sentence on a fixed budget ends, by whether the study has claims."""
 
 _PAIRED = "difference to the baseline, paired by seed"
 
@@ -49,8 +56,15 @@ def table_page(study: Study, table: pd.DataFrame) -> str:
         tables.markdown(tables.shown_comparison(table)) + f"\n{kind}, study `{study.name}`: scores "
         f"on the {study.file.evaluation.split} split after {study.file.training.iterations} "
         "iterations, in percent, mean ± sample standard deviation over seeds; "
-        f"mIoU {_PAIRED}, in points. No significance test is made.\n"
+        f"mIoU {_PAIRED}, in points, with the 95 % BCa bootstrap interval of its mean, which is "
+        f"too narrow where seeds are few. {_tested(study)}\n"
     )
+
+
+def _tested(study: Study) -> str:
+    if not study.file.claims:
+        return "No significance test is made."
+    return "Nothing here is tested but what the study claimed before its runs: see its report."
 
 
 def report_page(
@@ -69,10 +83,13 @@ def report_page(
         shown: the runs whose predictions the gallery shows.
     """
     kind, meaning = _KINDS[study.file.kind]
+    if study.file.kind == "fixed-budget":
+        meaning += _CLAIMS_OF_A_BUDGET[bool(study.file.claims)]
     parts = [f"# {study.file.title}", *_missing(study, runs), f"> **{kind}:** {meaning}"]
     parts += [study.file.description.strip(), "## Comparison", table_page(study, table).strip()]
     parts += _differences(study, table)
     parts.append("Also as [CSV](table.csv) and [LaTeX](table.tex).")
+    parts += _claims(study, comparison.claims)
     parts += _controls(study, comparison)
     parts += _classes(study, by_class)
     parts += [
@@ -120,11 +137,71 @@ def _differences(study: Study, table: pd.DataFrame) -> list[str]:
         where = f" ({row.dataset}, {row.model})" if several else ""
         difference = tables.cell(row.difference_mean, row.difference_std, signed=True)
         seeds = "1 seed" if row.pairs == 1 else f"{row.pairs} paired seeds"
+        ends = tables.interval(row.difference_low, row.difference_high)
+        within = "" if ends == tables.NOTHING else f", 95 % interval {ends}"
         sentences.append(
-            f"{row.label} minus {base}{where}: mIoU {difference} points over {seeds}; "
+            f"{row.label} minus {base}{where}: mIoU {difference} points over {seeds}{within}; "
             f"{row.label} has the higher mIoU in {row.wins} of {row.pairs}."
         )
     return ["\n".join(f"- {sentence}" for sentence in sentences)] if sentences else []
+
+
+def _claims(study: Study, claims: pd.DataFrame) -> list[str]:
+    if claims.empty:
+        return [
+            "## Claims",
+            "The study file made no claims before the runs, so nothing is tested: the differences "
+            "above describe these runs.",
+        ]
+    names = {name: method.label for name, method in study.file.methods.items()}
+    rules = "\n".join(f"- *{verdict}*: {rule}" for verdict, rule in RULE.items())
+    return [
+        "## Claims",
+        "What the study file claimed before the runs, each judged by the rule below. Differences "
+        "are in points, paired by seed: mean ± sample standard deviation, 95 % BCa bootstrap "
+        "interval of the mean, p of the exact two-sided sign-flip test, and the same after Holm's "
+        f"correction over all {len(claims)} tests of the study.",
+        tables.markdown(tables.shown_claims(claims, names)).strip(),
+        *_too_few(claims),
+        "\n".join(_verdict(row, names) for row in claims.itertuples()),
+        f"The rule, the same for every study:\n\n{rules}",
+        "Also as [CSV](claims.csv).",
+    ]
+
+
+def _verdict(row: Any, names: Mapping[str, str]) -> str:
+    place = f"`{row.claim}` ({row.dataset}, {row.model})"
+    claimed = (
+        f"claimed was {row.metric} of {names[row.method]} {row.direction} than that of "
+        f"{names[row.against]}, by at least {row.margin:.2f} points"
+    )
+    if pd.isna(row.mean_difference):
+        return f"- {place}: **{row.verdict}**; {claimed}. {row.reason}."
+    ends = tables.interval(row.low, row.high)
+    within = "" if ends == tables.NOTHING else f", 95 % interval {ends}"
+    found = tables.cell(row.mean_difference, row.std_difference, signed=True)
+    return (
+        f"- {place}: **{row.verdict}**; {claimed}. Found: {found} points over {row.n} pairs"
+        f"{within}, p = {tables.p_value(row.p_holm)} after Holm: {row.reason}."
+    )
+
+
+def _too_few(claims: pd.DataFrame) -> list[str]:
+    """A warning for the claims that no outcome could have decided."""
+    hopeless = claims[claims["p_smallest"] > ALPHA]
+    if hopeless.empty:
+        return []
+    lines = [
+        f"- `{row.claim}` ({row.dataset}, {row.model}): {row.pairs} pairs, p after Holm is never "
+        f"below {row.p_smallest:.4f}"
+        for row in hopeless.itertuples()
+    ]
+    return [
+        f"> **Too few seeds:** the sign-flip p of n pairs is never below 2/2^n, and Holm's "
+        f"correction over {len(claims)} tests multiplies the least p by {len(claims)}. These "
+        f"claims cannot reach {ALPHA}, whatever the runs give:",
+        "\n".join(lines),
+    ]
 
 
 def _controls(study: Study, comparison: Comparison) -> list[str]:

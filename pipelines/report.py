@@ -87,6 +87,7 @@ def write_files(study: Study, runs: Sequence[Run], comparison: Comparison, folde
 
     write_csv(table, folder / "table.csv")
     write_csv(by_class, folder / "per_class.csv")
+    write_csv(comparison.claims, folder / "claims.csv")
     _write(folder / "table.md", pages.table_page(study, table))
     _write(folder / "table.tex", tables.latex(table))
 

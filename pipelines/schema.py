@@ -130,6 +130,24 @@ class Evaluation(Strict):
     """Images whose predictions are kept for the report: evenly spaced over the split."""
 
 
+class Claim(Strict):
+    """What a study expects of one method, written before its runs and judged by their pairs.
+
+    It is one test for each data set and model of the study, or for those that it names.
+    """
+
+    metric: Annotated[str, Field(pattern=r"^(mIoU|mAcc|aAcc|mIoU/(head|mid|tail)|IoU/.+)$")]
+    """A score of the whole split, of a group of classes, or of one class."""
+    method: Name
+    against: Name | None = None
+    """The method that it is compared with; without it, the baseline."""
+    direction: Literal["higher", "lower"]
+    margin: Annotated[float, Field(ge=0)]
+    """Points of the mean difference, in that direction, from which on the claim is reproduced."""
+    dataset: Name | None = None
+    model: Name | None = None
+
+
 class StudyFile(Strict):
     """`params/studies/<name>.yaml`: one question."""
 
@@ -149,6 +167,8 @@ class StudyFile(Strict):
     are brought back: scores are always those of the labels at their own size."""
     training: Training
     evaluation: Evaluation = Evaluation()
+    claims: dict[Name, Claim] = {}
+    """What the study tests, and all that it tests; about compared methods, not about controls."""
     variants: dict[Name, dict[str, Any]] = {}
     """The same study with other values, such as for a larger machine: `STUDY@VARIANT` merges these
     keys into the file. Its results are kept apart."""
@@ -188,3 +208,43 @@ class StudyFile(Strict):
             if extra:
                 raise ValueError(f"methods.{name}.seeds holds {extra[0]}, which seeds does not")
         return self
+
+    @model_validator(mode="after")
+    def _claims_agree(self) -> StudyFile:
+        if self.kind == "tuning" and self.claims:
+            raise ValueError(
+                "claims: a study of kind tuning chooses settings and has none; put them into the "
+                "study that uses these settings"
+            )
+        compared = [name for name, method in self.methods.items() if not method.control]
+        for name, claim in self.claims.items():
+            self._check_claim(f"claims.{name}", claim, compared)
+        return self
+
+    def _check_claim(self, key: str, claim: Claim, compared: list[str]) -> None:
+        against = self.baseline if claim.against is None else claim.against
+        for part, method in (("method", claim.method), ("against", against)):
+            if method not in self.methods:
+                raise ValueError(
+                    f"{key}.{part}: unknown {method!r}; methods has: {', '.join(self.methods)}"
+                )
+            if method not in compared:
+                raise ValueError(
+                    f"{key}.{part}: {method!r} is a control, which takes no part in the "
+                    f"comparison; expected one of {', '.join(compared)}"
+                )
+        if claim.method == against:
+            raise ValueError(f"{key}: {against!r} is compared with itself; expected two methods")
+        for part, known in (("dataset", self.datasets), ("model", self.models)):
+            value = getattr(claim, part)
+            if value is not None and value not in known:
+                raise ValueError(
+                    f"{key}.{part}: unknown {value!r}; {part}s has: {', '.join(known)}"
+                )
+        if not self.paired_seeds(claim.method, against):
+            raise ValueError(f"{key}: {claim.method!r} and {against!r} have no seed in common")
+
+    def paired_seeds(self, *methods: str) -> list[int]:
+        """The seeds that all these methods have."""
+        own = [self.methods[name].seeds for name in methods]
+        return [seed for seed in self.seeds if all(s is None or seed in s for s in own)]

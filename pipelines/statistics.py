@@ -1,4 +1,4 @@
-"""Descriptive statistics over seeds: pure functions on long data frames.
+"""Statistics over seeds: pure functions on long data frames.
 
 A long frame has one row a measured value, in the columns `KEYS`, `metric`, `seed` and `value`.
 Spreads are sample standard deviations (n - 1 in the denominator); one value has none. Rows come
@@ -7,7 +7,10 @@ out in the order in which their keys first appear.
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+
+from pipelines.inference import bca_interval, sign_flip_p
 
 KEYS = ["dataset", "model", "method"]
 
@@ -29,8 +32,10 @@ def paired_differences(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
     spread of the differences leaves out what the seed does to both.
 
     Returns:
-        Columns `KEYS`, metric, n (pairs), mean_difference, std_difference (NaN where n is 1) and
-        wins: pairs in which the method's value is the greater one.
+        Columns `KEYS`, metric, n (pairs), mean_difference, std_difference (NaN where n is 1), wins:
+        pairs in which the method's value is the greater one, low and high: the 95 % BCa interval
+        of the mean difference (NaN where n is 1), and p of the sign-flip test, corrected for
+        nothing: a description, since only the claims of a study are tested.
     """
     place = ["dataset", "model", "metric", "seed"]
     reference = values.loc[values["method"] == baseline, [*place, "value"]]
@@ -38,13 +43,13 @@ def paired_differences(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
     pairs = others.merge(reference, on=place, suffixes=("", "_baseline"), validate="many_to_one")
     pairs["difference"] = pairs["value"] - pairs["value_baseline"]
     pairs["win"] = pairs["difference"] > 0
-    return (
-        pairs.groupby([*KEYS, "metric"], sort=False)
-        .agg(
-            n=("difference", "count"),
-            mean_difference=("difference", "mean"),
-            std_difference=("difference", "std"),
-            wins=("win", "sum"),
-        )
-        .reset_index()
-    )
+    groups = pairs.groupby([*KEYS, "metric"], sort=False)
+    table = groups.agg(
+        n=("difference", "count"),
+        mean_difference=("difference", "mean"),
+        std_difference=("difference", "std"),
+        wins=("win", "sum"),
+    ).reset_index()
+    inferred = [(*bca_interval(group), sign_flip_p(group)) for _, group in groups["difference"]]
+    table[["low", "high", "p"]] = np.array(inferred).reshape(-1, 3)
+    return table

@@ -26,7 +26,7 @@ from pipelines.cards import (
     FolderPart,
 )
 from pipelines.errors import PipelineError
-from pipelines.schema import Evaluation, Method, ModelEntry, Strict, StudyFile, Training
+from pipelines.schema import Claim, Evaluation, Method, ModelEntry, Strict, StudyFile, Training
 
 PARAMS = Path("params")
 DATA = Path("data")
@@ -59,9 +59,13 @@ RUN_STAGES = {
 """What each stage of a run writes, besides receipt.json and runtime.json."""
 
 STUDY_STAGES = {
-    "compare": ("runs.csv", "summary.csv", "paired.csv", "curves.csv", "confusion.csv"),
+    "compare": (
+        *("runs.csv", "summary.csv", "paired.csv", "claims.csv"),
+        *("curves.csv", "confusion.csv"),
+    ),
     "report": (
-        *("report.md", "table.md", "table.csv", "table.tex", "per_class.csv"),
+        *("report.md", "table.md", "table.csv", "table.tex"),
+        *("per_class.csv", "claims.csv"),
         *("per_class.png", "gallery.png", "curves.png"),
         *("per_class.svg", "gallery.svg", "curves.svg"),
     ),
@@ -294,6 +298,19 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Claimed:
+    """A claim of a study about one data set and model: one test."""
+
+    name: str
+    claim: Claim
+    dataset: str
+    model: str
+    against: str
+    seeds: list[int]
+    """Those that pair the two methods."""
+
+
+@dataclass(frozen=True)
 class Study:
     """A validated study file with its data cards and model entries."""
 
@@ -328,6 +345,7 @@ class Study:
         study = cls(name, path, file, datasets, models, variant)
         trainings = {method: study.training_of(method) for method in file.methods}
         study._check_splits(trainings)
+        study._check_claims()
         return study
 
     def _check_splits(self, trainings: dict[str, Training]) -> None:
@@ -344,6 +362,30 @@ class Study:
                         f"{self.path}: {key}: needs the split {split}, and {dataset.card_file} has "
                         f"{', '.join(dataset.card.splits)}"
                     )
+
+    def _check_claims(self) -> None:
+        for claimed in self.claims:
+            kind, _, name = claimed.claim.metric.partition("/")
+            card = self.datasets[claimed.dataset].card
+            if kind == "IoU" and name not in card.classes:
+                raise PipelineError(
+                    f"{self.path}: claims.{claimed.name}.metric: the data set {claimed.dataset!r} "
+                    f"has no class {name!r}; {self.datasets[claimed.dataset].card_file} has "
+                    f"{', '.join(card.classes)}"
+                )
+
+    @cached_property
+    def claims(self) -> list[Claimed]:
+        """All tests that the study makes, in the order of its file."""
+        return [
+            Claimed(name, claim, dataset, model, against, seeds)
+            for name, claim in self.file.claims.items()
+            for against in [claim.against or self.file.baseline]
+            for seeds in [self.file.paired_seeds(claim.method, against)]
+            for dataset in self.datasets
+            for model in self.models
+            if claim.dataset in (None, dataset) and claim.model in (None, model)
+        ]
 
     def training_of(self, method: str) -> Training:
         overrides = self.file.methods[method].training
@@ -447,7 +489,13 @@ class Study:
         """
         runs = [run.name for run in self.runs]
         if stage == "compare":
-            return {"baseline": self.file.baseline, "runs": runs}
+            parameters = {"baseline": self.file.baseline, "runs": runs}
+            if defaults or self.file.claims:
+                parameters["claims"] = {
+                    name: claim.model_dump(exclude_defaults=not defaults)
+                    for name, claim in self.file.claims.items()
+                }
+            return parameters
         titles = {
             name: entry.title
             for entries in (

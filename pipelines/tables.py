@@ -36,7 +36,8 @@ def comparison_table(
 
     Returns:
         Columns `KEYS`, label, seeds; `<heading>_mean` and `<heading>_std` for each of `COLUMNS`;
-        pairs, wins, `difference_mean` and `difference_std`: mIoU minus the baseline's.
+        pairs, wins, `difference_mean`, `difference_std`, `difference_low` and `difference_high`:
+        mIoU minus the baseline's, and the 95 % interval of the mean.
     """
     rows = []
     chosen = summary[summary["method"].isin(methods)]
@@ -54,9 +55,14 @@ def comparison_table(
         row["wins"] = difference.get("wins", 0)
         row["difference_mean"] = difference.get("mean_difference", np.nan)
         row["difference_std"] = difference.get("std_difference", np.nan)
+        row["difference_low"] = difference.get("low", np.nan)
+        row["difference_high"] = difference.get("high", np.nan)
         rows.append(row)
     scored = [f"{heading}_{end}" for heading in COLUMNS.values() for end in ("mean", "std")]
-    paired_columns = ["pairs", "wins", "difference_mean", "difference_std"]
+    paired_columns = [
+        *("pairs", "wins"),
+        *(f"difference_{statistic}" for statistic in ("mean", "std", "low", "high")),
+    ]
     table = pd.DataFrame(rows, columns=[*KEYS, "label", "seeds", *scored, *paired_columns])
     return table.astype({"pairs": int, "wins": int})
 
@@ -114,6 +120,31 @@ def shown_comparison(table: pd.DataFrame, spread: str = " ± ") -> pd.DataFrame:
             differences, table["pairs"], table["seeds"], strict=True
         )
     ]
+    shown["95 % interval"] = _intervals(table, "difference_low", "difference_high")
+    return shown
+
+
+def shown_claims(claims: pd.DataFrame, methods: Mapping[str, str]) -> pd.DataFrame:
+    """`claims.assess` as text.
+
+    Args:
+        methods: labels by name.
+    """
+    shown = claims[["claim", "dataset", "model", "metric"]].rename(columns={"dataset": "data set"})
+    shown["claimed"] = [
+        f"{methods[row.method]} {row.direction} than {methods[row.against]}, by {row.margin:.2f}"
+        for row in claims.itertuples()
+    ]
+    shown["pairs"] = [
+        f"{row.n}" if row.n == row.pairs else f"{row.n} of {row.pairs}"
+        for row in claims.itertuples()
+    ]
+    differences = zip(claims["mean_difference"], claims["std_difference"], strict=True)
+    shown["difference"] = [cell(mean, std, signed=True) for mean, std in differences]
+    shown["95 % interval"] = _intervals(claims, "low", "high")
+    shown["p"] = [p_value(p) for p in claims["p"]]
+    shown["p, Holm"] = [p_value(p) for p in claims["p_holm"]]
+    shown["verdict"] = claims["verdict"]
     return shown
 
 
@@ -138,10 +169,23 @@ def cell(mean: float, std: float, spread: str = " ± ", signed: bool = False) ->
     return text if pd.isna(std) else f"{text}{spread}{std:.2f}"
 
 
+def interval(low: float, high: float) -> str:
+    """The two ends in brackets, or a dash where there is no interval."""
+    return NOTHING if pd.isna(low) else f"[{low:+.2f}, {high:+.2f}]"
+
+
+def p_value(p: float) -> str:
+    """Four decimals, which tell 2/2^n from its neighbours up to 13 pairs, or a dash for no test."""
+    if pd.isna(p):
+        return NOTHING
+    return f"{p:.4f}" if p >= 1e-4 else "< 0.0001"
+
+
 def markdown(shown: pd.DataFrame) -> str:
     """A Markdown table of text columns; numbers are aligned to the right."""
     escaped = shown.rename(columns=_escape_markdown).map(_escape_markdown)
-    names = {"data set", "model", "method", "class", "group"}
+    names = {"data set", "model", "method", "class", "group", "claim", "metric", "claimed"}
+    names |= {"verdict"}
     align = ["left" if name in names else "right" for name in shown.columns]
     text = escaped.to_markdown(index=False, disable_numparse=True, colalign=align)
     return f"{text}\n"
@@ -153,7 +197,8 @@ def latex(table: pd.DataFrame) -> str:
     names = ["data set", "model", "method"]
     styler = shown.style.hide(axis="index")
     styler = styler.format(escape="latex", subset=names).format(_maths, subset=[*COLUMNS.values()])
-    styler = styler.format(_maths, subset=["mIoU difference"])
+    styler = styler.format(_maths, subset=["mIoU difference", "95 % interval"])
+    styler = styler.format_index(escape="latex", axis="columns")
     return "% \\usepackage{booktabs}\n" + styler.to_latex(
         hrules=True, column_format="l" * len(names) + "r" * (shown.shape[1] - len(names))
     )
@@ -162,6 +207,10 @@ def latex(table: pd.DataFrame) -> str:
 def _cells(table: pd.DataFrame, prefix: str, spread: str, signed: bool = False) -> list[str]:
     pairs = zip(table[f"{prefix}_mean"], table[f"{prefix}_std"], strict=True)
     return [cell(mean, std, spread, signed) for mean, std in pairs]
+
+
+def _intervals(table: pd.DataFrame, low: str, high: str) -> list[str]:
+    return [interval(*ends) for ends in zip(table[low], table[high], strict=True)]
 
 
 def _escape_markdown(text: str) -> str:

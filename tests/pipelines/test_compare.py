@@ -9,7 +9,14 @@ from pipelines.artifacts import canonical_json
 from pipelines.compare import Comparison, flat_scores
 from pipelines.errors import PipelineError
 
-FILES = ("runs.csv", "summary.csv", "paired.csv", "curves.csv", "confusion.csv", "receipt.json")
+FILES = (
+    *("runs.csv", "summary.csv", "paired.csv", "claims.csv", "curves.csv", "confusion.csv"),
+    "receipt.json",
+)
+CLAIMS = {
+    "a": {"metric": "mIoU", "method": "sar", "direction": "higher", "margin": 0.5},
+    "b": {"metric": "IoU/gone", "method": "sar", "direction": "higher", "margin": 0.0},
+}
 
 
 def test_runs_csv_holds_every_score_of_every_run(fabricate):
@@ -68,7 +75,7 @@ def test_one_seed_leaves_the_deviation_blank(fabricate):
 
 
 def test_a_second_time_gives_the_same_bytes(fabricate):
-    study = fabricate()
+    study = fabricate(claims=CLAIMS)
     compare.compare(study)
     first = {name: study.output("compare", name).read_bytes() for name in FILES}
     compare.compare(study)
@@ -77,11 +84,11 @@ def test_a_second_time_gives_the_same_bytes(fabricate):
 
 
 def test_reading_back_loses_nothing(fabricate):
-    study = fabricate()
+    study = fabricate(claims=CLAIMS)
     compare.compare(study)
     before = Comparison.of(study, study.runs)
     after = Comparison.read(study)
-    for name in ("runs", "summary", "paired", "curves"):
+    for name in ("runs", "summary", "paired", "claims", "curves"):
         pd.testing.assert_frame_equal(getattr(after, name), getattr(before, name), rtol=1e-9)
 
 

@@ -61,7 +61,12 @@ def test_the_table_holds_means_deviations_and_the_paired_difference(reported):
     difference = miou["sar"] - miou["baseline"]
     shown = f"{difference.mean():+.2f} ± {difference.std(ddof=1):.2f}"
     assert f"{shown} |" in text(reported, "table.md")
-    assert f"mIoU {shown} points over 3 paired seeds" in text(reported, "report.md")
+    low, high = table.loc["sar", ["difference_low", "difference_high"]]
+    assert difference.min() - 1e-6 <= low < difference.mean() < high <= difference.max() + 1e-6
+    within = f"[{low:+.2f}, {high:+.2f}]"
+    assert f"{shown} | {within} |" in text(reported, "table.md")
+    words = f"mIoU {shown} points over 3 paired seeds, 95 % interval {within}; "
+    assert words in text(reported, "report.md")
     assert "**" not in text(reported, "table.md")
 
 
@@ -69,6 +74,7 @@ def test_the_latex_table_is_escaped_booktabs(reported):
     latex = text(reported, "table.tex")
     assert r"\toprule" in latex and r"\bottomrule" in latex
     assert r"tiny\_net & SAR\_1 & $" in latex and r" \pm " in latex
+    assert r"95 \% interval" in latex and "$[+" in latex
 
 
 def test_per_class_rows_go_from_frequent_to_rare(reported):

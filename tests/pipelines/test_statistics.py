@@ -44,6 +44,18 @@ def test_differences_are_paired_by_seed_whatever_the_order():
     assert row["std_difference"] == pytest.approx(3.0)
 
 
+def test_differences_come_with_their_interval_and_p():
+    values = long_frame(
+        *(("base", seed, 10.0) for seed in range(4)),
+        *(("sar", seed, 10.0 + seed) for seed in range(1, 4)),
+        *(("other", seed, 12.0) for seed in range(1)),
+    )
+    sar, other = paired_differences(values, "base").itertuples()
+    # Differences 1, 2, 3: of 8 signs, only all of one kind give as large a mean.
+    assert sar.p == 2 / 8 and 1 <= sar.low < 2 < sar.high <= 3
+    assert other.p == 1 and math.isnan(other.low) and math.isnan(other.high)
+
+
 def test_only_common_seeds_are_paired():
     values = long_frame(("base", 0, 10.0), ("base", 1, 90.0), ("sar", 0, 11.0), ("sar", 2, 0.0))
     row = paired_differences(values, "base").iloc[0]
@@ -60,3 +72,4 @@ def test_without_another_method_there_is_no_difference():
     differences = paired_differences(long_frame(("base", 0, 10.0)), "base")
     assert differences.empty
     assert {"n", "mean_difference", "std_difference", "wins"} < set(differences)
+    assert {"low", "high", "p"} < set(differences)

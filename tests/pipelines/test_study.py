@@ -74,12 +74,63 @@ def put(key: str, value):
         ("threads", 0, r"threads: .*greater than 0"),
         ("methods.sar.label", "Baseline", r"methods: label 'Baseline' stands here twice"),
         ("methods.baseline.control", True, r"baseline 'baseline' is a control"),
+        (
+            "claims",
+            {"Tail": {}},
+            r"mini.yaml: claims.Tail.\[key\]: .*match pattern",
+        ),
         ("kind", "tuning", r"kind tuning goes with evaluation.split val, not test"),
     ],
 )
 def test_a_mistake_names_file_key_and_expectation(edited, key, value, message):
     with pytest.raises(PipelineError, match=message):
         edited(put(key, value))
+
+
+CLAIM = {"metric": "mIoU/tail", "method": "sar", "direction": "higher", "margin": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("metric", "mIoU/rare", r"claims.a.metric: .*match pattern .*\(got 'mIoU/rare'\)"),
+        ("metric", "IoU/", r"claims.a.metric: .*match pattern"),
+        ("metric", "IoU/nine", r"claims.a.metric: .*'shapes' has no class 'nine'; .* ground, 9, r"),
+        ("direction", "better", r"claims.a.direction: .*'higher' or 'lower' \(got 'better'\)"),
+        ("margin", -0.1, r"claims.a.margin: .*greater than or equal to 0"),
+        ("margins", 1, r"claims.a.margins: Extra inputs"),
+        ("method", "sarr", r"claims.a.method: unknown 'sarr'; methods has: baseline, sar, longer"),
+        ("method", "longer", r"claims.a.method: 'longer' is a control.*one of baseline, sar"),
+        ("method", "baseline", r"claims.a: 'baseline' is compared with itself"),
+        ("against", "base", r"claims.a.against: unknown 'base'; methods has"),
+        ("against", "longer", r"claims.a.against: 'longer' is a control"),
+        ("against", "sar", r"claims.a: 'sar' is compared with itself"),
+        ("dataset", "digits", r"claims.a.dataset: unknown 'digits'; datasets has: shapes"),
+        ("model", "hrnet", r"claims.a.model: unknown 'hrnet'; models has: tiny_net"),
+    ],
+)
+def test_a_mistake_in_a_claim_names_file_key_and_expectation(edited, part, value, message):
+    edited(put("claims", {"a": CLAIM}))
+    with pytest.raises(PipelineError, match=f"mini.yaml: .*{message}"):
+        edited(put("claims", {"a": CLAIM | {part: value}}))
+
+
+def test_a_claim_needs_seeds_in_common(edited):
+    def change(content: dict) -> None:
+        content["methods"]["baseline"]["seeds"] = [0]
+        content["methods"]["sar"]["seeds"] = [1, 2]
+        content["claims"] = {"a": CLAIM}
+
+    with pytest.raises(PipelineError, match="claims.a: 'sar' and 'baseline' have no seed in comm"):
+        edited(change)
+
+
+def test_tuning_makes_no_claims(edited):
+    def change(content: dict) -> None:
+        content |= {"kind": "tuning", "evaluation": {"split": "val"}, "claims": {"a": CLAIM}}
+
+    with pytest.raises(PipelineError, match="mini.yaml: .*claims: a study of kind tuning"):
+        edited(change)
 
 
 def without(*splits: str) -> None:
@@ -180,6 +231,7 @@ def test_a_method_overrides_the_recipe_where_it_says_so(fabricate):
         ("threads", 2, True, True),
         ("image_scale", 0.5, True, True),
         ("variants", {"large": {"threads": 4}}, False, False),
+        ("claims", {"a": CLAIM}, False, False),
     ],
 )
 def test_parameters_change_with_what_determines_a_stage(edited, key, value, train, evaluate):
