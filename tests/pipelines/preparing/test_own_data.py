@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,35 +18,27 @@ from pipelines.prepare import prepare
 from pipelines.study import Study
 from tests.pipelines import mini
 
-IN_PYTHON = """\
-import os, numpy as np; from PIL import Image; os.makedirs("mine/images"); os.makedirs("mine/masks")
-masks = {f"{split}_{i}.png": np.kron(np.random.default_rng([i, len(split)]).integers(0, 2, (3, 4)), np.ones((16, 16))).astype("uint8") for split in ("train", "test") for i in range(8)}
-for name, mask in masks.items(): Image.fromarray(np.stack([mask * 200] * 3, -1)).save(f"mine/images/{name}"); Image.fromarray(mask).save(f"mine/masks/{name}")
-"""  # noqa: E501
+README = (mini.ROOT / "README.md").read_text(encoding="utf-8")
 
-CARD = """\
-title: My blocks
-classes: [ground, block]
-palette: [[40, 40, 40], [230, 120, 30]]
-source:
-  kind: files
-  parts:
-    mine: {kind: folder, path: mine}
-  splits:
-    train: {images: images/train_*.png, labels: masks/train_*.png}
-    test: {images: images/test_*.png, labels: masks/test_*.png}
-licence: my own
-citation: none
-"""
+
+def shown(language: str, beginning: str) -> str:
+    """The block of code in README.md that begins so."""
+    return re.search(rf"^```{language}\n({re.escape(beginning)}.*?)^```", README, re.M | re.S)[1]
+
+
+IN_PYTHON = shown("python", "import numpy as np\nfrom PIL import Image\n\nfor name")
+CARD = shown("yaml", "title: My blocks")
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """An empty project with the three lines' images and masks, the card, and a study of it."""
+    """An empty project with the README's images and masks, its card, and a study of it."""
     training = mini.study_file()["training"] | {"iterations": 3, "validation_interval": None}
     mini.write_params(tmp_path, datasets=["mine"], training=training)
     (tmp_path / "params/datasets/mine.yaml").write_text(CARD)
     monkeypatch.chdir(tmp_path)
+    for kind in ("images", "masks"):
+        Path("mine", kind).mkdir(parents=True)
     subprocess.run([sys.executable, "-c", IN_PYTHON], check=True)
     return tmp_path
 
