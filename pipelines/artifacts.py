@@ -59,6 +59,13 @@ def read_json(path: Path) -> Any:
         raise PipelineError(f"{path}: not valid JSON ({error})") from None
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Put `text` in the place of what is at `path`; a kill leaves the old text or the new one."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+
+
 @contextlib.contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """A scratch folder beside `folder`, whose files move into `folder` when the block succeeds.

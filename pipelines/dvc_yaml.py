@@ -28,6 +28,7 @@ from pipelines.errors import PipelineError
 from pipelines.schema import ModelEntry
 from pipelines.study import (
     DATASET_STAGES,
+    DESCRIPTION,
     PARAMS,
     RUN_STAGES,
     STUDY_STAGES,
@@ -38,9 +39,6 @@ from pipelines.study import (
 )
 
 DATASETS_FILE = PARAMS / "datasets" / "dvc.yaml"
-
-_DESCRIPTION = {"title", "licence", "citation", "homepage", "digests"}
-"""Keys of a data card that do not determine the data."""
 
 _METRICS = "scores.json"
 """What `dvc metrics` shows of a run."""
@@ -185,7 +183,7 @@ def _study_stage(study: Study, stage: str) -> dict[str, Any]:
 def _card_keys(dataset: Dataset, stage: str) -> list[str]:
     if stage == "fetch":
         return [f"source.{key}" for key in _leaves(dataset.parameters(stage, defaults=False))]
-    given = dataset.card.model_fields_set - {"source", *_DESCRIPTION}
+    given = dataset.card.model_fields_set - {"source", *DESCRIPTION}
     source = dataset.card.source
     of_source = source.model_fields_set - {"parts"}
     return [

@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sar.pull import resize_labels
+from sar.support import last_head
+
 
 class NoFeatureMapError(ValueError):
     """The model does not classify one feature map an image; the message says what it does."""
@@ -27,7 +30,7 @@ def record_features(model: nn.Module) -> list[Any]:
     the caller's to clear after each batch.
     """
     seen: list[Any] = []
-    head = _last_head(model)
+    head = last_head(getattr(model, "decode_head", None))
     original = getattr(head, "cls_seg", None)
     if original is not None:
 
@@ -61,8 +64,7 @@ def map_labels(
 ) -> tuple[np.ndarray, tuple[float, float]]:
     """Labels (H, W) at the resolution (h, w) of a feature map, by nearest neighbour.
 
-    The rule of the losses in training, `F.interpolate(mode="nearest")`. What the model's
-    preprocessor added to the image is ignored.
+    The rule of the losses in training. What the model's preprocessor added to the image is ignored.
 
     Args:
         meta: the image's entries in mmsegmentation: the size to which it was scaled, and its
@@ -73,25 +75,19 @@ def map_labels(
         for.
     """
     padding = list(meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0))))
-    labels = truth.cpu().to(torch.float32)[None, None]
-    scaled = F.interpolate(labels, size=tuple(meta["img_shape"][:2]), mode="nearest")
+    scaled = resize_labels(truth.cpu()[None], tuple(meta["img_shape"][:2]))
     padded = F.pad(scaled, padding, value=ignore_index)
-    labels = F.interpolate(padded, size=tuple(size), mode="nearest")[0, 0]
-    rows, columns = (old / new for old, new in zip(padded.shape[2:], size, strict=True))
+    labels = resize_labels(padded, tuple(size))[0]
+    rows, columns = (old / new for old, new in zip(padded.shape[1:], size, strict=True))
     return labels.to(torch.int64).numpy(), (rows, columns)
 
 
 def classifier_arrays(model: nn.Module) -> dict[str, np.ndarray]:
     """`weight` (K, C) and `bias` (K,) of the last head's 1x1 convolution `conv_seg`; else empty."""
-    layer = getattr(_last_head(model), "conv_seg", None)
+    layer = getattr(last_head(getattr(model, "decode_head", None)), "conv_seg", None)
     if not isinstance(layer, nn.Conv2d) or layer.kernel_size != (1, 1) or layer.groups != 1:
         return {}
     arrays = {"weight": layer.weight.detach().flatten(1).float().cpu().numpy()}
     if layer.bias is not None:
         arrays["bias"] = layer.bias.detach().float().cpu().numpy()
     return arrays
-
-
-def _last_head(model: nn.Module) -> Any:
-    head = getattr(model, "decode_head", None)
-    return head[-1] if isinstance(head, nn.ModuleList) else head

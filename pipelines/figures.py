@@ -28,7 +28,7 @@ _LINES = ("-", "--", "-.", ":")
 _CELL = 2.0
 """Width of an image in the gallery, in inches."""
 
-_LARGEST = 640
+_LARGEST = 400
 """Pixels along the longer side of an image in the gallery, at most."""
 
 CURVES = {

@@ -14,6 +14,8 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from pipelines.artifacts import write_whole
+
 
 @HOOKS.register_module()
 class ReseedHook(Hook):
@@ -74,9 +76,7 @@ class DiagnosticsHook(Hook):
         # may be torn.
         path = Path(runner.work_dir) / self.file
         kept = [record for record in _records(path) if record["iteration"] <= runner.iter]
-        new = path.with_suffix(".new")
-        new.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-        new.replace(path)
+        write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
 
     @master_only
     def after_train_iter(

@@ -32,12 +32,6 @@ _KINDS = {
     ),
 }
 
-_CLAIMS_OF_A_BUDGET = {
-    False: "makes no claim of reproduction.",
-    True: "its claims hold for that budget alone.",
-}
-"""How the sentence on a fixed budget ends, by whether the study has claims."""
-
 _PAIRED = "difference to the baseline, paired by seed"
 
 
@@ -84,7 +78,8 @@ def report_page(
     """
     kind, meaning = _KINDS[study.file.kind]
     if study.file.kind == "fixed-budget":
-        meaning += _CLAIMS_OF_A_BUDGET[bool(study.file.claims)]
+        claims = "its claims hold for that budget alone."
+        meaning += claims if study.file.claims else "makes no claim of reproduction."
     parts = [f"# {study.file.title}", *_missing(study, runs), f"> **{kind}:** {meaning}"]
     parts += [study.file.description.strip(), "## Comparison", table_page(study, table).strip()]
     parts += _differences(study, table)
@@ -137,8 +132,7 @@ def _differences(study: Study, table: pd.DataFrame) -> list[str]:
         where = f" ({row.dataset}, {row.model})" if several else ""
         difference = tables.cell(row.difference_mean, row.difference_std, signed=True)
         seeds = "1 seed" if row.pairs == 1 else f"{row.pairs} paired seeds"
-        ends = tables.interval(row.difference_low, row.difference_high)
-        within = "" if ends == tables.NOTHING else f", 95 % interval {ends}"
+        within = _within(row.difference_low, row.difference_high)
         sentences.append(
             f"{row.label} minus {base}{where}: mIoU {difference} points over {seeds}{within}; "
             f"{row.label} has the higher mIoU in {row.wins} of {row.pairs}."
@@ -177,13 +171,17 @@ def _verdict(row: Any, names: Mapping[str, str]) -> str:
     )
     if pd.isna(row.mean_difference):
         return f"- {place}: **{row.verdict}**; {claimed}. {row.reason}."
-    ends = tables.interval(row.low, row.high)
-    within = "" if ends == tables.NOTHING else f", 95 % interval {ends}"
+    within = _within(row.low, row.high)
     found = tables.cell(row.mean_difference, row.std_difference, signed=True)
     return (
         f"- {place}: **{row.verdict}**; {claimed}. Found: {found} points over {row.n} pairs"
         f"{within}, p = {tables.p_value(row.p_holm)} after Holm: {row.reason}."
     )
+
+
+def _within(low: float, high: float) -> str:
+    """What follows a mean difference in a sentence; nothing where there is no interval."""
+    return "" if pd.isna(low) else f", 95 % interval {tables.interval(low, high)}"
 
 
 def _too_few(claims: pd.DataFrame) -> list[str]:

@@ -37,6 +37,9 @@ DOWNLOADS = DATA / "downloads"
 CHECKSUMS = PARAMS / "datasets" / "checksums.json"
 """What downloads were, whose publishers name no checksum; written by fetch."""
 
+DESCRIPTION = {"title", "licence", "citation", "homepage", "digests"}
+"""Keys of a data card that do not determine the data."""
+
 DATASET_STAGES = {
     "fetch": (DATA / "raw", ("files/",)),
     "prepare": (DATA / "prepared", ("images/", "labels/", "info.json")),
@@ -96,30 +99,29 @@ def read_params(path: Path, model: type[_Model], variant: str | None = None) -> 
         raise PipelineError(f"{path}: no such file; {path.parent} has: {known or 'none'}")
     try:
         content = YAML(typ="safe", pure=True).load(path)
-        read = model.model_validate(content)
     except YAMLError as error:
         raise PipelineError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        raise PipelineError("\n".join(_explain(path, error))) from None
+    read = _validated(path, model, content)
     if variant is None:
         return read
     if variant not in read.variants:
         known = ", ".join(read.variants) or "none"
         raise PipelineError(f"{path}: variants: unknown {variant!r}; it has: {known}")
+    return _validated(f"{path}@{variant}", model, _merge(content, content["variants"][variant]))
+
+
+def _validated(where: Path | str, model: type[_Model], content: Any) -> _Model:
+    """`content` as `model`; a PipelineError tells all mistakes, each beginning with `where`."""
     try:
-        return model.model_validate(_merge(content, content["variants"][variant]))
+        return model.model_validate(content)
     except ValidationError as error:
-        raise PipelineError("\n".join(_explain(f"{path}@{variant}", error))) from None
-
-
-def _explain(where: Path | str, error: ValidationError) -> list[str]:
-    lines = []
-    for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
-        got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
-        message = item["msg"].removeprefix("Value error, ")
-        lines.append(f"{where}: {key}: {message}{got}")
-    return lines
+        lines = []
+        for item in error.errors(include_url=False):
+            key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+            got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {key}: {message}{got}")
+        raise PipelineError("\n".join(lines)) from None
 
 
 @dataclass(frozen=True)
@@ -209,9 +211,8 @@ class Dataset:
         if stage == "fetch":
             kind = {"kind": source.kind}
             return kind if isinstance(source, DigitsSource) else kind | _parts(source, defaults)
-        described = {"title", "licence", "citation", "homepage", "digests"}
         return self.card.model_dump(
-            exclude={"source": {"parts"}} | dict.fromkeys(described, True),
+            exclude={"source": {"parts"}} | dict.fromkeys(DESCRIPTION, True),
             exclude_defaults=not defaults,
         )
 
@@ -276,10 +277,8 @@ class Run:
 
         parameters = {
             "model": values(self.entry, exclude={"title"}),
-            "threads": self.study.file.threads,
+            **values(self.study.file, include={"threads", "image_scale"}),
         }
-        if defaults or self.study.file.image_scale != 1:
-            parameters["image_scale"] = self.study.file.image_scale
         if stage == "evaluate":
             return parameters | {"evaluation": values(self.evaluation)}
         return parameters | {
@@ -390,11 +389,7 @@ class Study:
     def training_of(self, method: str) -> Training:
         overrides = self.file.methods[method].training
         merged = _merge(self.file.training.model_dump(), overrides)
-        try:
-            return Training.model_validate(merged)
-        except ValidationError as error:
-            where = f"{self.path}: methods.{method}.training"
-            raise PipelineError("\n".join(_explain(where, error))) from None
+        return _validated(f"{self.path}: methods.{method}.training", Training, merged)
 
     def input_receipts(self, stage: str) -> list[Path]:
         """The receipts that compare or report depends on."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
 
-from pipelines.artifacts import canonical_json, read_json
+from pipelines.artifacts import canonical_json, read_json, write_whole
 from pipelines.cards import ArchivePart, Download
 from pipelines.errors import PipelineError
 from pipelines.fetching import locks
@@ -66,9 +65,7 @@ def record(dataset: str, download: Download, path: Path) -> None:
             return
         seen = {"bytes": path.stat().st_size, **_digests(path, ["sha256"])}
         known.setdefault(dataset, {})[download.file] = seen
-        scratch = CHECKSUMS.with_suffix(".tmp")
-        scratch.write_text(canonical_json(known), encoding="utf-8")
-        os.replace(scratch, CHECKSUMS)
+        write_whole(CHECKSUMS, canonical_json(known))
     print(
         f"{path}: nobody vouches for it; noted its sha256 in {CHECKSUMS}, which is to be committed",
         file=sys.stderr,

@@ -21,6 +21,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
+from pipelines.artifacts import write_whole
 from pipelines.errors import PipelineError
 from pipelines.fetching import Stopped, checksums, space
 from pipelines.fetching.checksums import Expected
@@ -301,9 +302,7 @@ def _note(url: str, part: Path, response: requests.Response, total: int | None) 
         last_modified=response.headers.get("Last-Modified"),
         total=total,
     )
-    scratch = _sidecar(part).with_suffix(".tmp")
-    scratch.write_text(json.dumps(asdict(answer), indent=2), encoding="utf-8")
-    os.replace(scratch, _sidecar(part))
+    write_whole(_sidecar(part), json.dumps(asdict(answer), indent=2))
 
 
 def _answer(part: Path) -> _Answer | None:

@@ -36,7 +36,7 @@ def require(needs: Iterable[tuple[Path, int]]) -> None:
         if count > free:
             raise PipelineError(
                 f"{places[device]}: {_human(count)} are needed and {_human(free)} are free; free "
-                "some, or make work/ and data/ links to folders on a larger disk"
+                "some, or make data/ a link to a folder on a larger disk"
             )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 
+from pipelines.artifacts import write_whole
 from pipelines.curves import whole_lines
 from pipelines.study import Run
 from pipelines.tracking.progress import FAILED, LOCK, TIMES, read_times
@@ -104,9 +105,7 @@ class LiveCurves(Hook):
     def _begin(self, iteration: int) -> None:
         if self._times.is_file():
             # A kill may have torn its last line.
-            new = self._times.with_suffix(".new")
-            new.write_text("".join(whole_lines(self._times)), encoding="utf-8")
-            new.replace(self._times)
+            write_whole(self._times, "".join(whole_lines(self._times)))
             self._last = max(read_times(self._times), default=-1)
         self._write_down(iteration)
 

@@ -85,14 +85,14 @@ def test_two_labels_of_one_image_are_a_fault(found):
         "b\na\n",
         "\ufeffb\r\na\r\n\r\n",
         "im/b.png\nim/a.png",
-        "/root/im/b.png\n/root/im/a.png\n",
-        "/root/im/b.png /root/an/b.png\n/root/im/a.png\t/root/an/a.png\n",
+        "/published/im/b.png\n/published/im/a.png\n",
+        "/published/im/b.png /published/an/b.png\n/published/im/a.png\t/published/an/a.png\n",
     ],
     ids=["stems", "from Windows", "paths", "with a beginning", "two columns"],
 )
 def test_a_list_chooses_the_images(found, text):
     names = [f"{kind}/{stem}.png" for kind in ("im", "an") for stem in "abc"]
-    spec = {"images": "im", "labels": "an", "list": "list.txt", "strip": "/root/"}
+    spec = {"images": "im", "labels": "an", "list": "list.txt", "strip": "/published/"}
     pairs, faults = found(names, {"list.txt": text}, **spec)
     assert faults == []
     assert pairs == [Pair(stem, f"im/{stem}.png", f"an/{stem}.png") for stem in "ab"]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -66,6 +67,13 @@ class Training:
                 # A validation comes after the hooks of its iteration.
                 self._write({"mIoU": float(step), "step": step})
             time.sleep(pause)
+
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[live.LiveCurves]:
+        """Its first moments; yields the hook to go on with."""
+        with live.live_curves(self.run, self.work) as hook:
+            self.begin(hook)
+            yield hook
 
     def begin(self, hook: live.LiveCurves) -> None:
         hook.before_train(SimpleNamespace(iter=self.iteration))
@@ -134,8 +142,7 @@ def assert_in_place(run: Run, before) -> None:
 @pytest.mark.usefixtures("empty_store")
 def test_a_curve_grows_and_is_completed_in_place(run, capfd):
     training = Training(run)
-    with live.live_curves(run, training.work) as hook:
-        training.begin(hook)
+    with training.begun() as hook:
         training.go_on(hook, 105)
         wait_until(lambda: steps_shown(run) == 10)
         record = shown(run)
@@ -167,8 +174,7 @@ from tests.pipelines.tracking.test_live import Training
 live.FIRST, live.EVERY = 0.0, 0.2
 run = Study.load("mini").run(sys.argv[1])
 training = Training(run)
-with live.live_curves(run, training.work) as hook:
-    training.begin(hook)
+with training.begun() as hook:
     training.go_on(hook, 147)
     training.go_on(hook, 300, pause=60)
 """
@@ -213,8 +219,7 @@ def test_a_killed_training_is_shown_as_killed_and_goes_on_in_place(run, with_wor
     assert shown(run).info.end_time > before.info.start_time
     # From its last checkpoint; it logs 110 to 140 again.
     training = Training(run, first=100)
-    with live.live_curves(run, training.work) as hook:
-        training.begin(hook)
+    with training.begun() as hook:
         training.go_on(hook, 203)
         wait_until(lambda: steps_shown(run) == 20)
         wait_for_status(run, "RUNNING")
@@ -246,14 +251,12 @@ def test_a_resumed_training_with_other_values_leaves_no_stale_point(run, monkeyp
     """As on a GPU, where it does not repeat its values exactly."""
     monkeypatch.setattr(live, "FIRST", 1e9)
     training = Training(run)
-    with live.live_curves(run, training.work) as hook:
-        training.begin(hook)
+    with training.begun() as hook:
         training.go_on(hook, 147)
         sync(run.study, run)
     first = shown(run)
     training = Training(run, first=100, shift=0.5)
-    with live.live_curves(run, training.work) as hook:
-        training.begin(hook)
+    with training.begun() as hook:
         sync(run.study, run)
         assert shown(run).info.run_id == first.info.run_id
         training.go_on(hook, 123)
@@ -280,8 +283,7 @@ def test_a_store_that_hangs_holds_nothing_up_and_is_one_warning(run, monkeypatch
     with silent_server() as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         start = time.monotonic()
-        with live.live_curves(run, training.work) as hook:
-            training.begin(hook)
+        with training.begun() as hook:
             training.go_on(hook, LAST, pause=0.01)
             training.end(hook)
             publish(run, training.work)
@@ -303,8 +305,7 @@ def test_a_store_that_is_down_is_one_warning_and_tried_again(run, monkeypatch, c
         err += capfd.readouterr().err
         return "Send it with" in err
 
-    with live.live_curves(run, training.work) as hook:
-        training.begin(hook)
+    with training.begun() as hook:
         training.go_on(hook, 105)
         wait_until(warned)
         time.sleep(2)
@@ -324,8 +325,7 @@ def test_a_store_that_is_down_is_one_warning_and_tried_again(run, monkeypatch, c
 def test_a_view_that_cannot_be_begun_is_one_warning(run, monkeypatch, caplog):
     training = Training(run)
     monkeypatch.setattr(live, "TIMES", "missing/times.csv")
-    with live.live_curves(run, training.work) as hook:
-        training.begin(hook)
+    with training.begun() as hook:
         training.go_on(hook, LAST)
         training.end(hook)
         publish(run, training.work)
@@ -343,15 +343,13 @@ def test_points_have_times_between_those_that_are_known():
 def test_half_a_line_is_not_read(run, monkeypatch):
     monkeypatch.setattr(live, "FIRST", 1e9)
     training = Training(run)
-    with live.live_curves(run, training.work) as hook:
-        training.begin(hook)
+    with training.begun() as hook:
         training.go_on(hook, 20)
     for path in (training.work / live.TIMES, training.work / "session0/vis_data/scalars.json"):
         path.write_text(path.read_text() + "3")
     assert list(read_progress(training.work).times) == [0, 10, 20]
     training = Training(run, first=10)
-    with live.live_curves(run, training.work) as hook:
-        training.begin(hook)
+    with training.begun() as hook:
         training.go_on(hook, 40)
     found = read_progress(training.work)
     assert list(found.times) == [0, 10, 20, 30, 40]
