@@ -277,7 +277,7 @@ class Run:
 
         parameters = {
             "model": values(self.entry, exclude={"title"}),
-            **values(self.study.file, include={"threads", "image_scale"}),
+            **values(self.study.file, include={"threads", "processes", "image_scale"}),
         }
         if stage == "evaluate":
             return parameters | {"evaluation": values(self.evaluation)}
@@ -344,6 +344,7 @@ class Study:
         study = cls(name, path, file, datasets, models, variant)
         trainings = {method: study.training_of(method) for method in file.methods}
         study._check_splits(trainings)
+        study._check_batches(trainings)
         study._check_claims()
         return study
 
@@ -361,6 +362,17 @@ class Study:
                         f"{self.path}: {key}: needs the split {split}, and {dataset.card_file} has "
                         f"{', '.join(dataset.card.splits)}"
                     )
+
+    def _check_batches(self, trainings: dict[str, Training]) -> None:
+        for method, training in trainings.items():
+            if training.batch_size % self.file.processes:
+                own = "batch_size" in self.file.methods[method].training
+                key = "training.batch_size"
+                raise PipelineError(
+                    f"{self.path}: {f'methods.{method}.{key}' if own else key}: "
+                    f"{training.batch_size} images cannot be shared equally by the study's "
+                    f"{self.file.processes} processes; expected a multiple of processes"
+                )
 
     def _check_claims(self) -> None:
         for claimed in self.claims:
@@ -396,6 +408,16 @@ class Study:
         if stage == "report":
             return [self.output("compare", "receipt.json")]
         return [run.output(stage, "receipt.json") for run in self.runs for stage in RUN_STAGES]
+
+    @property
+    def run_threads(self) -> int:
+        """CPU threads that a run needs, for a driver."""
+        return self.file.threads * self.file.processes
+
+    @property
+    def run_gpus(self) -> int:
+        """GPUs that a driver asks for a run; 0 where it takes what there is."""
+        return self.file.processes if self.file.gpus else 0
 
     @property
     def argument(self) -> str:
