@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -97,6 +97,7 @@ def write_receipt(
     parameters: str,
     inputs: Iterable[Path],
     digests: dict[str, str] | None = None,
+    views: Collection[str] = (),
 ) -> None:
     """Write `scratch/receipt.json` over the inputs and the files directly in `scratch`.
 
@@ -107,11 +108,13 @@ def write_receipt(
         subject: what the stage worked on: a run's, a data set's or a study's name.
         parameters: sha256 of the parameters that determine the outputs.
         inputs: declared inputs, recorded under the path they were given by.
+        views: names of outputs that show run-time facts. Like `runtime.json` they differ between
+            replays, so the receipt leaves them out.
     """
     outputs = {
         path.name: sha256_file(path)
         for path in sorted(scratch.iterdir())
-        if path.is_file() and path.name not in ("receipt.json", "runtime.json")
+        if path.is_file() and path.name not in ("receipt.json", "runtime.json", *views)
     }
     receipt = {
         "stage": stage,

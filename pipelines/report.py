@@ -20,7 +20,7 @@ from pipelines.artifacts import Stopwatch, read_json, staged, write_receipt
 from pipelines.cli import guarded, stage_parser
 from pipelines.compare import Comparison, all_finished, finished, write_csv
 from pipelines.errors import PipelineError
-from pipelines.study import STUDY_STAGES, Run, Study
+from pipelines.study import STUDY_STAGES, VIEWS, Run, Study
 
 
 def report(study: Study) -> None:
@@ -40,6 +40,7 @@ def report(study: Study) -> None:
             subject=study.name,
             parameters=study.parameters_hash("report"),
             inputs=inputs(study),
+            views=VIEWS,
         )
         watch.write(scratch)
 

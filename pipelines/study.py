@@ -75,6 +75,10 @@ STUDY_STAGES = {
 }
 """What each stage of a whole study writes, besides receipt.json and runtime.json."""
 
+VIEWS = ("index.html", "provenance.csv", "provenance.parquet", "provenance.tex")
+"""Outputs of report that show run-time facts (time, memory, commits): published, but no receipt
+vouches for them, since they differ between replays."""
+
 _Model = TypeVar("_Model", bound=Strict)
 
 
