@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines import figures, pages, tables
+from pipelines import figures, pages, tables, verify
 from pipelines.artifacts import Stopwatch, read_json, staged, write_receipt
 from pipelines.cli import guarded, stage_parser
 from pipelines.compare import Comparison, all_finished, finished, write_csv
@@ -178,9 +178,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--show", action="store_true", help="print the finished report's table; write nothing"
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; fail when what is published, of any study, does not follow from the "
+        "published runs",
+    )
     args = parser.parse_args(argv)
 
     def command() -> None:
+        if args.check:
+            print(verify.verify())
+            return
         study = Study.load(args.study)
         if args.show:
             show(study)

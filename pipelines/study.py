@@ -7,7 +7,7 @@ root, which is the working directory of every command.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,7 +75,7 @@ STUDY_STAGES = {
 }
 """What each stage of a whole study writes, besides receipt.json and runtime.json."""
 
-VIEWS = ("index.html", "provenance.csv", "provenance.parquet", "provenance.tex")
+VIEWS = ("index.html",)
 """Outputs of report that show run-time facts (time, memory, commits): published, but no receipt
 vouches for them, since they differ between replays."""
 
@@ -90,6 +90,11 @@ def params_file(kind: str, name: str) -> Path:
 def params_names(kind: str) -> list[str]:
     """What there is in a folder of parameter files: studies, datasets or models."""
     return [path.stem for path in sorted((PARAMS / kind).glob("*.yaml")) if path.stem != "dvc"]
+
+
+def published_names() -> list[str]:
+    """The studies that have something published."""
+    return sorted(path.parent.name for path in REPORTS.glob("*/study.yaml"))
 
 
 def read_params(path: Path, model: type[_Model], variant: str | None = None) -> _Model:
@@ -134,6 +139,8 @@ class Dataset:
 
     name: str
     card: DataCard
+    home: Path | None = None
+    """Where a published study keeps what prepare said of its data; without it, `data/`."""
 
     @classmethod
     def load(cls, name: str) -> Dataset:
@@ -146,7 +153,7 @@ class Dataset:
 
     def folder(self, stage: str) -> Path:
         """Where `stage` (fetch or prepare) of this data set writes."""
-        return DATASET_STAGES[stage][0] / self.name
+        return (DATASET_STAGES[stage][0] if self.home is None else self.home) / self.name
 
     @property
     def raw(self) -> Path:
@@ -323,6 +330,7 @@ class Study:
     datasets: dict[str, Dataset]
     models: dict[str, ModelEntry]
     variant: str | None = None
+    home: Path = RESULTS
 
     @classmethod
     def load(cls, name_or_path: str) -> Study:
@@ -350,6 +358,26 @@ class Study:
         study._check_splits(trainings)
         study._check_claims()
         return study
+
+    @classmethod
+    def load_published(cls, name: str) -> Study:
+        """The study as it was published: its runs, comparison and data lie below `reports/<name>`.
+
+        Data cards and model entries are those of today.
+
+        Raises:
+            PipelineError: when nothing is published under that name, or it cannot be read.
+        """
+        home = REPORTS / name
+        if not (home / "study.yaml").is_file():
+            known = ", ".join(published_names()) or "nothing"
+            raise PipelineError(f"{home}/study.yaml: not found; {REPORTS} has: {known}")
+        _, at, variant = name.partition("@")
+        study = cls.load(f"{home}/study.yaml{at}{variant}")
+        data = {
+            key: replace(dataset, home=home / "data") for key, dataset in study.datasets.items()
+        }
+        return replace(study, name=name, datasets=data, home=REPORTS)
 
     def _check_splits(self, trainings: dict[str, Training]) -> None:
         wanted = {"evaluation.split": self.file.evaluation.split}
@@ -413,7 +441,7 @@ class Study:
 
     @property
     def results(self) -> Path:
-        return RESULTS / self.name
+        return self.home / self.name
 
     @property
     def work(self) -> Path:
