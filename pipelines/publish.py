@@ -104,9 +104,14 @@ def _check_current(study: Study) -> None:
 
 
 def _copy(study: Study, target: Path) -> None:
-    shutil.copytree(study.folder("report"), target, ignore=_all_but(_STUDY_FILES["report"]))
-    compared = target / "compare"
-    shutil.copytree(study.folder("compare"), compared, ignore=_all_but(_STUDY_FILES["compare"]))
+    places = {"report": target} | {
+        stage: target / stage for stage in STUDY_STAGES if stage != "report"
+    }
+    for stage, place in places.items():
+        folder = study.folder(stage)
+        shutil.copytree(
+            folder, place, ignore=_all_but(_STUDY_FILES[stage], folder), dirs_exist_ok=True
+        )
     for run in study.runs:
         for stage, names in _RUN_FILES.items():
             place = target / "runs" / run.name / stage
@@ -133,8 +138,10 @@ def _swap(folder: Path, new: Path, old: Path) -> None:
         raise
 
 
-def _all_but(wanted: tuple[str, ...]):
-    return lambda folder, names: [name for name in names if name not in wanted]
+def _all_but(wanted: tuple[str, ...], folder: Path):
+    """For copytree: of what lies directly in `folder` these files and folders, and all in them."""
+    kept = {name.rstrip("/") for name in wanted}
+    return lambda here, names: [n for n in names if Path(here) == folder and n not in kept]
 
 
 def main(argv: list[str] | None = None) -> int:
