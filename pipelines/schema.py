@@ -37,8 +37,9 @@ class Pretrained(Strict):
     OpenMMLab's files; then the whole one is recorded in `params/datasets/checksums.json` when it is
     first seen, and is expected from then on."""
     bytes: Annotated[int, Field(gt=0)] | None = None
-    prefix: str = ""
-    """What the names of the backbone's weights begin with in the file; the others are left out."""
+    prefix: str | None = None
+    """What the names of the backbone's weights begin with in the file; the others are left out.
+    Without it that is `backbone.` where any name does, else nothing."""
     licence: str | None = None
 
 

@@ -20,6 +20,9 @@ from pipelines.study import Weights
 _WITHIN = ("state_dict", "model")
 """Keys below which checkpoints keep the weights, beside what belongs to a training."""
 
+_WHOLE_MODEL = "backbone."
+"""What the backbone's weights are called in checkpoints of whole models."""
+
 
 def fetch_weights(weights: Weights, target: Path, lock: int) -> None:
     """Write the backbone's weights to `target`, a safetensors file, by the backbone's own names.
@@ -57,13 +60,24 @@ def _read(path: Path, where: str) -> Mapping[str, Any]:
         raise PipelineError(f"{where}: {error}") from None
 
 
-def _state(checkpoint: Mapping[str, Any], prefix: str, path: Path, where: str) -> dict[str, Any]:
-    """The tensors whose names begin with `prefix`, without it; each with memory of its own."""
+def _state(
+    checkpoint: Mapping[str, Any], prefix: str | None, path: Path, where: str
+) -> dict[str, Any]:
+    """The tensors whose names begin with `prefix`, without it; each with memory of its own.
+
+    A `module.` before all, which training on several GPUs leaves, is passed over.
+    """
     import torch
 
     inner = (checkpoint[key] for key in _WITHIN if isinstance(checkpoint.get(key), Mapping))
     state = next(inner, checkpoint)
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    tensors = {
+        name.removeprefix("module."): value
+        for name, value in state.items()
+        if isinstance(value, torch.Tensor)
+    }
+    if prefix is None:
+        prefix = _WHOLE_MODEL if any(name.startswith(_WHOLE_MODEL) for name in tensors) else ""
     chosen = {
         name.removeprefix(prefix): value.detach().clone(memory_format=torch.contiguous_format)
         for name, value in sorted(tensors.items())

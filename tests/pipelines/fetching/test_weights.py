@@ -169,6 +169,7 @@ def test_a_pickle_with_code_is_refused_and_not_executed(entry, server, pack):
 @pytest.mark.parametrize(
     "content",
     [
+        {"state_dict": {f"module.backbone.{name}": tensor for name, tensor in STATE.items()}},
         {"model": {f"backbone.{name}": t for name, t in STATE.items()} | {"head.w": torch.ones(1)}},
         {f"backbone.{name}": tensor for name, tensor in STATE.items()} | {"head.w": torch.ones(1)},
     ],
@@ -176,8 +177,9 @@ def test_a_pickle_with_code_is_refused_and_not_executed(entry, server, pack):
 def test_a_prefix_chooses_the_backbone_of_a_whole_model(entry, server, content):
     data = saved(content)
     url, sha256 = server.add("/net.pth", data), hashlib.sha256(data).hexdigest()
-    fetch_backbone(weights := entry(url, sha256=sha256, prefix="backbone."))
-    check(weights)
+    for prefix in (None, "backbone."):
+        fetch_backbone(weights := entry(url, sha256=sha256, prefix=prefix))
+        check(weights)
     weights = entry(url, sha256=sha256, prefix="back_bone.")
     with pytest.raises(PipelineError, match=r"prefix: .*begin with 'back_bone.'; it has backbone"):
         fetch_backbone(weights)
