@@ -253,7 +253,10 @@ def _recipe(study: Study) -> list[str]:
         "\n".join(
             [
                 *(f"- data set `{name}`: {d.card.title}" for name, d in study.datasets.items()),
-                *(f"- model `{name}`: {entry.title}" for name, entry in study.models.items()),
+                *(
+                    f"- model `{name}`: {entry.title}; {_start(study, name)}"
+                    for name, entry in study.models.items()
+                ),
                 f"- seeds: {', '.join(map(str, file.seeds))}",
                 f"- threads a run: {file.threads}",
             ]
@@ -262,6 +265,19 @@ def _recipe(study: Study) -> list[str]:
         f"```yaml\n{_yaml({'training': file.training.model_dump(exclude_none=True)})}```",
         f"```yaml\n{_yaml({'methods': methods})}```",
     ]
+
+
+def _start(study: Study, model: str) -> str:
+    """What the training of a model starts from."""
+    weights = study.weights.get(model)
+    if weights is None:
+        left = study.models[model].pretrained
+        instead = "" if left is None else f", not from the published `{left.file}`"
+        return f"trained from scratch: the backbone starts from random weights{instead}"
+    return (
+        f"the backbone starts from the published weights `{weights.pretrained.file}`, "
+        f"sha256 `{weights.pretrained.sha256}`"
+    )
 
 
 def _yaml(value: Any, *, inline: bool = False) -> str:

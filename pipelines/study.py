@@ -10,7 +10,7 @@ import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -24,9 +24,19 @@ from pipelines.cards import (
     FilesSource,
     FirstOf,
     FolderPart,
+    WeightsPart,
 )
 from pipelines.errors import PipelineError
-from pipelines.schema import Claim, Evaluation, Method, ModelEntry, Strict, StudyFile, Training
+from pipelines.schema import (
+    Claim,
+    Evaluation,
+    Method,
+    ModelEntry,
+    Pretrained,
+    Strict,
+    StudyFile,
+    Training,
+)
 
 PARAMS = Path("params")
 DATA = Path("data")
@@ -40,6 +50,16 @@ CHECKSUMS = PARAMS / "datasets" / "checksums.json"
 DESCRIPTION = {"title", "licence", "citation", "homepage", "digests"}
 """Keys of a data card that do not determine the data."""
 
+WEIGHTS_DECIDED_BY = {"sha256", "prefix"}
+"""Keys of a model entry's `pretrained` that determine the weights; the others say where they are
+had."""
+
+WEIGHTS_SHOWN = {"file", "sha256"}
+"""Keys of it that a report shows."""
+
+ENTRY_OF_TRAINING = {"pretrained", "precision", "accumulate", "compile"}
+"""Keys of a model entry that training alone asks: evaluation only sees what came of them."""
+
 DATASET_STAGES = {
     "fetch": (DATA / "raw", ("files/",)),
     "prepare": (DATA / "prepared", ("images/", "labels/", "info.json")),
@@ -48,6 +68,9 @@ DATASET_STAGES = {
 
 A name that ends in a slash is a folder.
 """
+
+MODEL_STAGES = {"weights": (DATA / "weights", ("backbone.safetensors",))}
+"""Where the stage of a model with published weights writes and what, as above."""
 
 RUN_STAGES = {
     "train": (
@@ -232,6 +255,69 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """The published weights of a model's backbone and the folders of their files."""
+
+    model: str
+    pretrained: Pretrained
+
+    name: ClassVar[str] = "weights"
+    """The folder of the files among the downloads and in the mirror: models may share a file."""
+
+    @classmethod
+    def load(cls, model: str) -> Weights:
+        """Read `params/models/<model>.yaml`.
+
+        Raises:
+            PipelineError: for a missing file or a mistake in it, or when it names no weights.
+        """
+        path = params_file("models", model)
+        pretrained = read_params(path, ModelEntry).pretrained
+        if pretrained is None:
+            raise PipelineError(f"{path}: pretrained: not given, so there is nothing to fetch")
+        return cls(model, pretrained)
+
+    @property
+    def entry_file(self) -> Path:
+        return params_file("models", self.model)
+
+    @property
+    def part(self) -> WeightsPart:
+        """The file, as a part of a data set is described."""
+        return WeightsPart(kind="url", **self.pretrained.model_dump(exclude={"prefix", "licence"}))
+
+    @property
+    def downloads(self) -> Path:
+        """Where fetch keeps the file, and a person may put it by hand."""
+        return DOWNLOADS / self.name
+
+    @property
+    def folder(self) -> Path:
+        return MODEL_STAGES["weights"][0] / self.model
+
+    @property
+    def backbone(self) -> Path:
+        """The weights by the backbone's own names."""
+        return self.folder / "backbone.safetensors"
+
+    @property
+    def receipt(self) -> Path:
+        return self.folder / "receipt.json"
+
+    @property
+    def outputs(self) -> list[str]:
+        """All that fetch writes."""
+        return _outputs(self.folder, MODEL_STAGES["weights"][1])
+
+    def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
+        """What the weights must be, not where they are had."""
+        return _decisive(self.pretrained, defaults)
+
+    def parameters_hash(self, stage: str = "weights") -> str:
+        return _hash(self, stage)
+
+
+@dataclass(frozen=True)
 class Run:
     """One training: a data set, a model, a method and a seed of a study."""
 
@@ -274,8 +360,13 @@ class Run:
     def input_receipts(self, stage: str) -> list[Path]:
         """The receipts that `stage` depends on; they stand for the large files behind them."""
         if stage == "train":
-            return [self.dataset.receipt]
+            return [self.dataset.receipt, *([self.weights.receipt] if self.weights else [])]
         return [self.dataset.receipt, self.output("train", "receipt.json")]
+
+    @property
+    def weights(self) -> Weights | None:
+        """What the model's backbone starts from; None for random weights."""
+        return self.study.weights.get(self.model)
 
     def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
         """All that determines what `stage` writes besides its inputs: no titles, no labels.
@@ -286,10 +377,15 @@ class Run:
         def values(model: Strict, **kwargs: Any) -> dict[str, Any]:
             return model.model_dump(exclude_defaults=not defaults, **kwargs)
 
+        own = ENTRY_OF_TRAINING if stage == "evaluate" else {"pretrained"}
         parameters = {
-            "model": values(self.entry, exclude={"title"}),
+            "model": values(self.entry, exclude={"title"} | own),
             **values(self.study.file, include={"threads", "image_scale"}),
         }
+        if stage == "train" and self.weights is not None:
+            parameters["model"]["pretrained"] = self.weights.parameters(
+                "weights", defaults=defaults
+            )
         if stage == "evaluate":
             return parameters | {"evaluation": values(self.evaluation)}
         return parameters | {
@@ -356,6 +452,7 @@ class Study:
         study = cls(name, path, file, datasets, models, variant)
         trainings = {method: study.training_of(method) for method in file.methods}
         study._check_splits(trainings)
+        study._check_batches(trainings)
         study._check_claims()
         return study
 
@@ -394,6 +491,18 @@ class Study:
                         f"{', '.join(dataset.card.splits)}"
                     )
 
+    def _check_batches(self, trainings: dict[str, Training]) -> None:
+        for method, training in trainings.items():
+            own = "batch_size" in self.file.methods[method].training
+            key = f"methods.{method}.training.batch_size" if own else "training.batch_size"
+            for model, entry in self.models.items():
+                if training.batch_size % entry.accumulate:
+                    raise PipelineError(
+                        f"{self.path}: {key}: {training.batch_size} images cannot be cut into the "
+                        f"{entry.accumulate} equal parts of accumulate in "
+                        f"{params_file('models', model)}"
+                    )
+
     def _check_claims(self) -> None:
         for claimed in self.claims:
             kind, _, name = claimed.claim.metric.partition("/")
@@ -417,6 +526,17 @@ class Study:
             for model in self.models
             if claim.dataset in (None, dataset) and claim.model in (None, model)
         ]
+
+    @cached_property
+    def weights(self) -> dict[str, Weights]:
+        """By model, for those whose backbone starts from published weights."""
+        if self.file.from_scratch:
+            return {}
+        return {
+            name: Weights(name, entry.pretrained)
+            for name, entry in self.models.items()
+            if entry.pretrained is not None
+        }
 
     def training_of(self, method: str) -> Training:
         overrides = self.file.methods[method].training
@@ -463,8 +583,12 @@ class Study:
     def outputs(self, stage: str) -> list[str]:
         """All that `stage` writes, for a driver to declare; a folder ends in a slash.
 
-        The paths hold the wildcard `{dataset}` or `{run}` where the stage belongs to one.
+        The paths hold the wildcard `{dataset}`, `{model}` or `{run}` where the stage belongs to
+        one.
         """
+        if stage in MODEL_STAGES:
+            parent, files = MODEL_STAGES[stage]
+            return _outputs(parent / "{model}", files)
         if stage in DATASET_STAGES:
             parent, files = DATASET_STAGES[stage]
             return _outputs(parent / "{dataset}", files)
@@ -474,7 +598,12 @@ class Study:
 
     def log(self, stage: str) -> str:
         """Where a driver keeps what `stage` prints; with the wildcard of its outputs."""
-        part = "{dataset}" if stage in DATASET_STAGES else "{run}" if stage in RUN_STAGES else "."
+        wildcards = {
+            **dict.fromkeys(DATASET_STAGES, "{dataset}"),
+            **dict.fromkeys(MODEL_STAGES, "{model}"),
+            **dict.fromkeys(RUN_STAGES, "{run}"),
+        }
+        part = wildcards.get(stage, ".")
         return (self.work / "logs" / part / f"{stage}.log").as_posix()
 
     @property
@@ -532,7 +661,12 @@ class Study:
             for name, entry in entries.items()
         }
         file = self.file.model_dump(exclude={"variants"}, exclude_defaults=not defaults)
-        return file | {"runs": runs, "titles": titles}
+        weights = {
+            name: entry.pretrained.model_dump(include=WEIGHTS_SHOWN)
+            for name, entry in self.models.items()
+            if entry.pretrained is not None
+        }
+        return file | {"runs": runs, "titles": titles} | ({"weights": weights} if weights else {})
 
     def parameters_hash(self, stage: str) -> str:
         return _hash(self, stage)
@@ -554,11 +688,15 @@ def _parts(source: FilesSource | FirstOf, defaults: bool) -> dict[str, Any]:
     }
 
 
+def _decisive(pretrained: Pretrained, defaults: bool) -> dict[str, Any]:
+    return pretrained.model_dump(include=WEIGHTS_DECIDED_BY, exclude_defaults=not defaults)
+
+
 def _outputs(folder: Path, names: tuple[str, ...]) -> list[str]:
     return [f"{folder.as_posix()}/{name}" for name in (*names, "receipt.json", "runtime.json")]
 
 
-def _hash(subject: Dataset | Run | Study, stage: str) -> str:
+def _hash(subject: Dataset | Weights | Run | Study, stage: str) -> str:
     """What a stage's outputs are known by.
 
     A value counts only where it differs from its default: a setting that is added to the schema

@@ -24,7 +24,8 @@ def train(run: Run) -> None:
     """Train `run`, or go on with it, and publish its results.
 
     Raises:
-        PipelineError: when the data is not prepared, or the plug-in refuses the model.
+        PipelineError: when the data is not prepared or the published weights are not fetched, when
+            these do not fit the model, or the plug-in refuses it.
     """
     limit_threads(run.study.file.threads)
     watch = Stopwatch()
@@ -33,6 +34,8 @@ def train(run: Run) -> None:
             f"{run.dataset.receipt}: not found; "
             f"run python -m pipelines.prepare --dataset {run.dataset.name}"
         )
+    if run.weights is not None and not run.weights.receipt.is_file():
+        raise PipelineError(_without_weights(run))
     work = work_folder(run)
 
     import pandas as pd
@@ -71,10 +74,20 @@ def train(run: Run) -> None:
                 stage="train",
                 subject=run.name,
                 parameters=run.parameters_hash("train"),
-                inputs=[run.dataset.receipt],
+                inputs=run.input_receipts("train"),
             )
             watch.write(scratch, device=_device_name(), **logged(work))
         shutil.rmtree(work)
+
+
+def _without_weights(run: Run) -> str:
+    weights = run.weights
+    return (
+        f"{weights.receipt}: not found; run python -m pipelines.fetch --weights {weights.model}, "
+        f"which downloads {weights.pretrained.file} from {', '.join(weights.pretrained.urls)}; "
+        f"without a network put that file into {weights.downloads}/ before. To start from random "
+        f"weights instead, put from_scratch: true into {run.study.path}"
+    )
 
 
 def _split_state(run: Run, state: dict) -> tuple[dict, dict]:

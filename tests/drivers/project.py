@@ -87,8 +87,9 @@ def dvc_planned(folder: Path) -> set[tuple[str, str]]:
 def subject(command: str) -> tuple[str, str]:
     """The stage of a command line, and what it works on."""
     stage = re.search(r"pipelines\.(\w+)", command)[1]
-    named = {name: value for name, value in re.findall(r"--(dataset|run|study) (\S+)", command)}
-    return stage, named.get("run") or named.get("dataset") or Path(named["study"]).stem
+    named = dict(re.findall(r"--(dataset|weights|run|study) (\S+)", command))
+    kinds = (named.get(kind) for kind in ("run", "dataset", "weights"))
+    return stage, next(filter(None, kinds), None) or Path(named["study"]).stem
 
 
 def python(folder: Path, *words: str, **more: str) -> str:
