@@ -25,6 +25,9 @@ from typing import Any
 
 from pipelines.errors import PipelineError
 
+_UNTOLD = ("receipt.json", "runtime.json", "index.html")
+"""Files of which no receipt speaks: they differ from replay to replay, or show what does."""
+
 _PACKAGES = ("torch", "onedl-mmsegmentation", "onedl-mmcv", "onedl-mmengine", "numpy", "snakemake")
 
 
@@ -111,7 +114,7 @@ def write_receipt(
     outputs = {
         path.name: sha256_file(path)
         for path in sorted(scratch.iterdir())
-        if path.is_file() and path.name not in ("receipt.json", "runtime.json")
+        if path.is_file() and path.name not in _UNTOLD
     }
     receipt = {
         "stage": stage,

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipelines.artifacts import read_json, sha256_file
+from pipelines.artifacts import read_json, sha256_file, sha256_folder
 from pipelines.cli import guarded, stage_parser
 from pipelines.errors import PipelineError
 from pipelines.study import PARAMS, REPORTS, STUDY_STAGES, Study
@@ -72,9 +72,11 @@ def check() -> None:
             f"with: {commands}"
         )
     for receipt in sorted(REPORTS.rglob("receipt.json")):
-        for name, digest in read_json(receipt)["outputs"].items():
+        told = read_json(receipt)
+        for name, digest in (told["outputs"] | told.get("digests", {})).items():
             path = receipt.parent / name
-            if path.is_file() and sha256_file(path) != digest:
+            measure = sha256_folder if path.is_dir() else sha256_file
+            if path.exists() and measure(path) != digest:
                 study = receipt.relative_to(REPORTS).parts[0]
                 raise PipelineError(
                     f"{path}: was changed after it was made; publish it again with: "
@@ -149,6 +151,10 @@ def _check_current(study: Study) -> None:
         for file, digest in files.items():
             if not file.is_file() or sha256_file(file) != digest:
                 raise PipelineError(f"{path}: {file} is not what it was then; {again}")
+        for name, digest in receipt.get("digests", {}).items():
+            folder = path.parent / name
+            if not folder.is_dir() or sha256_folder(folder) != digest:
+                raise PipelineError(f"{path}: {folder} is not what it was then; {again}")
     for run in study.runs:
         for stage, names in _RUN_FILES.items():
             for name in names:
@@ -160,9 +166,11 @@ def _check_current(study: Study) -> None:
 
 
 def _copy(study: Study, target: Path) -> None:
-    shutil.copytree(study.folder("report"), target, ignore=_all_but(_STUDY_FILES["report"]))
-    compared = target / "compare"
-    shutil.copytree(study.folder("compare"), compared, ignore=_all_but(_STUDY_FILES["compare"]))
+    for stage, place in (("report", target), ("compare", target / "compare")):
+        place.mkdir()
+        for name in _STUDY_FILES[stage]:
+            copy = shutil.copytree if name.endswith("/") else shutil.copyfile
+            copy(study.output(stage, name), place / name)
     for run in study.runs:
         for stage, names in _RUN_FILES.items():
             place = target / "runs" / run.name / stage
@@ -182,10 +190,6 @@ def _swap(folder: Path, new: Path, old: Path) -> None:
         if old.exists():
             old.rename(folder)
         raise
-
-
-def _all_but(wanted: tuple[str, ...]):
-    return lambda folder, names: [name for name in names if name not in wanted]
 
 
 def main(argv: list[str] | None = None) -> int:
