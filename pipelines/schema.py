@@ -157,7 +157,7 @@ class Evaluation(Strict):
     batch_size: Annotated[int, Field(gt=0)] = 1
     """Images of unequal sizes are evaluated one by one, whatever stands here."""
     gallery: Annotated[int, Field(ge=0)] = 4
-    """Images whose predictions are kept for the report: evenly spaced over the split."""
+    """Images that the report shows: best, median and worst ones by their own mean IoU."""
 
 
 class Claim(Strict):

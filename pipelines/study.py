@@ -90,13 +90,14 @@ STUDY_STAGES = {
         *("curves.csv", "confusion.csv"),
     ),
     "report": (
-        *("report.md", "table.md", "table.csv", "table.tex"),
-        *("per_class.csv", "claims.csv"),
-        *("per_class.png", "gallery.png", "curves.png"),
-        *("per_class.svg", "gallery.svg", "curves.svg"),
+        *("report.md", "index.html", "tables/", "figures/", "runtime/", "gallery.npz"),
+        *("table.md", "table.csv", "table.tex", "per_class.csv", "claims.csv"),
     ),
 }
-"""What each stage of a whole study writes, besides receipt.json and runtime.json."""
+"""What each stage of a whole study writes, besides receipt.json and runtime.json.
+
+A name that ends in a slash is a folder.
+"""
 
 VIEWS = ("index.html",)
 """Outputs of report that show run-time facts (time, memory, commits): published, but no receipt
@@ -348,6 +349,11 @@ class Run:
     def evaluation(self) -> Evaluation:
         return self.study.file.evaluation
 
+    @property
+    def keeps_predictions(self) -> bool:
+        """Whether evaluate keeps what it predicts: of the study's first seed, to be looked at."""
+        return self.evaluation.gallery > 0 and self.seed == self.study.file.seeds[0]
+
     def folder(self, stage: str) -> Path:
         """Where `stage` (train or evaluate) of this run writes."""
         return self.study._run_folder(self.name, stage)
@@ -576,7 +582,9 @@ class Study:
         return self.results / stage
 
     def output(self, stage: str, name: str) -> Path:
-        if name not in (*STUDY_STAGES[stage], "receipt.json", "runtime.json"):
+        """A file that `stage` declares, or one in a folder that it declares."""
+        folder = f"{name.partition('/')[0]}/"
+        if not {name, folder} & {*STUDY_STAGES[stage], "receipt.json", "runtime.json"}:
             raise KeyError(f"stage {stage} declares no output {name}")
         return self.folder(stage) / name
 
