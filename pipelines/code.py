@@ -22,7 +22,8 @@ _MODULES = {
         *("analysis", "collect", "features", "feature_statistics"),
     ),
     "compare": ("compare", "statistics", "inference", "claims"),
-    "report": ("report", "tables", "figures", "pages", "claims"),
+    "analyse": ("analyse", "analyses", "analysis", "compare", "statistics", "inference"),
+    "report": ("report", "tables", "figures", "pages", "claims", "analyses"),
 }
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -179,6 +180,18 @@ def _line(index: int) -> dict:
         "linestyle": _LINES[index % len(_LINES)],
         "linewidth": 1.3,
     }
+
+
+class MethodStyle(NamedTuple):
+    """How a method looks in all figures: keyword arguments of matplotlib's `plot`."""
+
+    marker: dict
+    line: dict
+
+
+def method_style(index: int) -> MethodStyle:
+    """Of the method at this place, the baseline at 0."""
+    return MethodStyle(_marker(index), _line(index))
 
 
 def gallery_figure(

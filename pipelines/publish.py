@@ -1,8 +1,8 @@
 """Copy a study's report to the committed folder `reports/<study>` and its table to README.md.
 
 Stages write to ignored places; publishing is an act. It takes the report as it is, the tables of
-compare, and each run's scores and receipts, and replaces what was published before as a whole.
-With `--check` nothing is written: exit status 2 says that README.md and `reports/` disagree.
+compare and analyse, and each run's scores and receipts, and replaces what was published before as a
+whole. With `--check` nothing is written: exit status 2 says that README.md and `reports/` disagree.
 """
 
 from __future__ import annotations
@@ -161,8 +161,9 @@ def _check_current(study: Study) -> None:
 
 def _copy(study: Study, target: Path) -> None:
     shutil.copytree(study.folder("report"), target, ignore=_all_but(_STUDY_FILES["report"]))
-    compared = target / "compare"
-    shutil.copytree(study.folder("compare"), compared, ignore=_all_but(_STUDY_FILES["compare"]))
+    for stage in ("compare", "analyse"):
+        found = study.folder(stage)
+        shutil.copytree(found, target / stage, ignore=_all_but(_STUDY_FILES[stage]))
     for run in study.runs:
         for stage, names in _RUN_FILES.items():
             place = target / "runs" / run.name / stage
