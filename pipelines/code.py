@@ -23,9 +23,10 @@ _MODULES = {
         *("analysis", "collect", "features", "feature_statistics"),
     ),
     "compare": ("compare", "statistics", "inference", "claims"),
+    "analyse": ("analyse", "analyses", "analysis", "compare", "statistics", "inference"),
     "report": (
         *("report", "tables", "figures", "pages", "illustrations", "claims"),
-        *("sections", "gallery", "embedding", "rendering", "analysis"),
+        *("sections", "gallery", "embedding", "rendering", "analysis", "analyses"),
     ),
 }
 

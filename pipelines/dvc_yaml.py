@@ -65,7 +65,7 @@ _HEADER = """\
 
 
 def render_study(study: Study) -> str:
-    """The text of the dvc.yaml of `study`: its runs, compare and report."""
+    """The text of the dvc.yaml of `study`: its runs, compare, analyse and report."""
     file = study_file(study)
     up = "../" * (len(file.parts) - 1)
     stages = {
@@ -187,10 +187,10 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
 
 def _study_stage(study: Study, stage: str) -> dict[str, Any]:
     file = study.path.as_posix()
-    if stage == "compare":
+    if stage in ("compare", "analyse"):
         methods = study.file.methods.items()
         seeds = [f"methods.{name}.seeds" for name, spec in methods if spec.seeds is not None]
-        claims = ["claims"] if study.file.claims else []
+        claims = ["claims"] if study.file.claims and stage == "compare" else []
         params: list[Any] = [{file: ["baseline", "datasets", "models", "seeds", *seeds, *claims]}]
         # The whole folder, since a list of all runs would not follow a changed list of seeds.
         deps = [study.run_folder]

@@ -1,8 +1,9 @@
 """Copy a study's report to the committed folder `reports/<study>` and its table to README.md.
 
 Stages write to ignored places; publishing is an act. It takes the report as it is, the tables of
-compare, and each run's scores, curves and receipts, replaces what was published before as a whole,
-and lists it all in a manifest. `python -m pipelines.report --check` checks what is published.
+compare and analyse, and each run's scores, curves and receipts, replaces what was published before
+as a whole, and lists it all in a manifest. `python -m pipelines.report --check` checks what is
+published.
 """
 
 from __future__ import annotations

@@ -89,6 +89,10 @@ STUDY_STAGES = {
         *("runs.csv", "summary.csv", "paired.csv", "claims.csv"),
         *("curves.csv", "confusion.csv"),
     ),
+    "analyse": (
+        *("measures.csv", "summary.csv", "paired.csv", "classes.csv", "long_tail.csv"),
+        *("drift.csv", "drift_compared.csv", "anchors.csv", "left_out.csv"),
+    ),
     "report": (
         *("report.md", "index.html", "tables/", "figures/", "runtime/", "gallery.npz"),
         *("table.md", "table.csv", "table.tex", "per_class.csv", "claims.csv"),
@@ -550,10 +554,11 @@ class Study:
         return _validated(f"{self.path}: methods.{method}.training", Training, merged)
 
     def input_receipts(self, stage: str) -> list[Path]:
-        """The receipts that compare or report depends on."""
+        """The receipts that a stage of the whole study depends on."""
         if stage == "report":
-            return [self.output("compare", "receipt.json")]
-        return [run.output(stage, "receipt.json") for run in self.runs for stage in RUN_STAGES]
+            return [self.output(earlier, "receipt.json") for earlier in ("compare", "analyse")]
+        stages = ("evaluate",) if stage == "analyse" else RUN_STAGES
+        return [run.output(stage, "receipt.json") for run in self.runs for stage in stages]
 
     @property
     def argument(self) -> str:
@@ -578,7 +583,7 @@ class Study:
         return REPORTS / self.name
 
     def folder(self, stage: str) -> Path:
-        """Where `stage` (compare or report) of the whole study writes."""
+        """Where `stage` (compare, analyse or report) of the whole study writes."""
         return self.results / stage
 
     def output(self, stage: str, name: str) -> Path:
@@ -647,11 +652,13 @@ class Study:
         raise PipelineError(f"--run {name}: study {self.name!r} has no such run; it has\n  {known}")
 
     def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
-        """All that determines what compare or report write besides their inputs.
+        """All that determines what compare, analyse or report write besides their inputs.
 
         `defaults=False` leaves out what has its default value.
         """
         runs = [run.name for run in self.runs]
+        if stage == "analyse":
+            return {"baseline": self.file.baseline, "runs": runs}
         if stage == "compare":
             parameters = {"baseline": self.file.baseline, "runs": runs}
             if defaults or self.file.claims:
