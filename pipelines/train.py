@@ -8,7 +8,6 @@ to `results/<study>/runs/<run>/train/`.
 
 from __future__ import annotations
 
-import shutil
 import sys
 
 from pipelines.artifacts import Stopwatch, staged, write_receipt
@@ -25,7 +24,8 @@ def train(run: Run) -> None:
 
     Raises:
         PipelineError: when the data is not prepared or the published weights are not fetched, when
-            these do not fit the model, or the plug-in refuses it.
+            these do not fit the model, the plug-in refuses it, another process trains this run, or
+            the loss is NaN or infinite.
     """
     limit_threads(run.study.file.threads)
     watch = Stopwatch()
@@ -44,7 +44,9 @@ def train(run: Run) -> None:
     from mmseg.utils import register_all_modules
     from safetensors.torch import save_file
 
+    from pipelines.checkpoints import ResumeHook, discard, only_one
     from pipelines.config import training_config
+    from pipelines.divergence import FiniteHook
     from pipelines.hooks import read_diagnostics
     from pipelines.runner import QuietRunner
     from pipelines.tracking.live import live_curves
@@ -53,9 +55,10 @@ def train(run: Run) -> None:
     register_all_modules()
     config = training_config(run, work)
     import_modules_from_strings(**config.custom_imports)
-    with live_curves(run, work) as live:
+    with only_one(work), live_curves(run, work) as live:
         runner = QuietRunner.from_cfg(config)
-        runner.register_hook(live)
+        for hook in (ResumeHook(), FiniteHook(run), live):
+            runner.register_hook(hook)
         runner.train()
         weights, plugin = _split_state(run, runner.model.state_dict())
         with staged(run.folder("train")) as scratch:
@@ -77,7 +80,7 @@ def train(run: Run) -> None:
                 inputs=run.input_receipts("train"),
             )
             watch.write(scratch, device=_device_name(), **logged(work))
-        shutil.rmtree(work)
+        discard(work)
 
 
 def _without_weights(run: Run) -> str:
