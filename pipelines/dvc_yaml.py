@@ -165,7 +165,7 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
     any_data = dataclasses.replace(some.dataset, name="${item.dataset}")
     run = dataclasses.replace(some, dataset=any_data, seed="${item.seed}")
     given = study.file.model_fields_set
-    keys = ["threads", *(["image_scale"] if "image_scale" in given else [])]
+    keys = ["threads", *(key for key in ("processes", "image_scale") if key in given)]
     if stage == "train":
         own = [key for key in ("plugin", "options", "training") if key in spec.model_fields_set]
         keys += ["from_scratch"] if "from_scratch" in given else []

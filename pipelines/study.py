@@ -390,7 +390,7 @@ class Run:
         own = ENTRY_OF_TRAINING if stage == "evaluate" else {"pretrained"}
         parameters = {
             "model": values(self.entry, exclude={"title"} | own),
-            **values(self.study.file, include={"threads", "image_scale"}),
+            **values(self.study.file, include={"threads", "processes", "image_scale"}),
         }
         if stage == "train" and self.weights is not None:
             parameters["model"]["pretrained"] = self.weights.parameters(
@@ -506,11 +506,13 @@ class Study:
             own = "batch_size" in self.file.methods[method].training
             key = f"methods.{method}.training.batch_size" if own else "training.batch_size"
             for model, entry in self.models.items():
-                if training.batch_size % entry.accumulate:
+                parts = self.file.processes * entry.accumulate
+                if training.batch_size % parts:
                     raise PipelineError(
-                        f"{self.path}: {key}: {training.batch_size} images cannot be cut into the "
-                        f"{entry.accumulate} equal parts of accumulate in "
-                        f"{params_file('models', model)}"
+                        f"{self.path}: {key}: {training.batch_size} images cannot be shared "
+                        f"equally by the study's {self.file.processes} processes with the "
+                        f"{entry.accumulate} parts each of accumulate in "
+                        f"{params_file('models', model)}; expected a multiple of {parts}"
                     )
 
     def _check_claims(self) -> None:
@@ -559,6 +561,16 @@ class Study:
             return [self.output(earlier, "receipt.json") for earlier in ("compare", "analyse")]
         stages = ("evaluate",) if stage == "analyse" else RUN_STAGES
         return [run.output(stage, "receipt.json") for run in self.runs for stage in stages]
+
+    @property
+    def run_threads(self) -> int:
+        """CPU threads that a run needs, for a driver."""
+        return self.file.threads * self.file.processes
+
+    @property
+    def run_gpus(self) -> int:
+        """GPUs that a driver asks for a run; 0 where it takes what there is."""
+        return self.file.processes if self.file.gpus else 0
 
     @property
     def argument(self) -> str:
