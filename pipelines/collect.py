@@ -1,10 +1,12 @@
-"""Gather what `analysis.npz` holds while the images of a split go by, and write it.
+"""Gather what evaluate keeps while the images of a split go by, and write it.
 
-The format, and how its parts share the budget, stand in `pipelines.analysis`.
+The format of `analysis.npz`, and how its parts share the budget, stand in `pipelines.analysis`.
 """
 
 from __future__ import annotations
 
+import io
+import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -162,6 +164,27 @@ class Collector:
             "scatter": scatter,
             **{f"sample/{name}": _narrow(values) for name, values in sample.items()},
         }
+
+
+class KeptPredictions:
+    """The predicted class ids of all images, or of none, compressed as they come."""
+
+    def __init__(self, keep: bool) -> None:
+        self._keep = keep
+        self._bytes = io.BytesIO()
+        self._file = zipfile.ZipFile(self._bytes, "w", zipfile.ZIP_DEFLATED)
+
+    def add(self, stem: str, prediction: np.ndarray) -> None:
+        """Class ids (H, W) uint8 of an image."""
+        if self._keep:
+            # Members opened by name, as numpy does, have a date that never changes.
+            with self._file.open(f"{stem}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, prediction, allow_pickle=False)
+
+    def write(self, path: Path) -> None:
+        """Write the file, for `numpy.load`; call once, at the end. Equal contents, equal bytes."""
+        self._file.close()
+        path.write_bytes(self._bytes.getvalue())
 
 
 def _log_arrays(

@@ -2,8 +2,9 @@
 
 The bare model is built without the method's plug-in: at inference a method costs nothing. Writes
 `metrics.json` and its headline `scores.json` (percent), `confusion.csv` (pixels; rows truth,
-columns prediction), the predicted class ids of a few images, evenly spaced over the split, as
-`predictions.npz`, and of all images and their features what later questions need as `analysis.npz`.
+columns prediction), the predicted class ids of all images as `predictions.npz` where the run is of
+the study's first seed, and of all images and their features what later questions need as
+`analysis.npz`.
 
 A study with `processes` is evaluated by as many, which share the images batch by batch; what they
 find is joined in the order of the split, so that nothing written depends on their number.
@@ -76,21 +77,21 @@ def evaluate(run: Run) -> None:
     import pandas as pd
     from safetensors.numpy import load_file
 
-    from pipelines.collect import Collector
+    from pipelines.collect import Collector, KeptPredictions
     from pipelines.features import classifier_arrays
 
     info, card, split = read_json(run.dataset.info), run.dataset.card, run.evaluation.split
     confusion = np.zeros((len(card.classes), len(card.classes)), dtype=np.int64)
-    kept = _gallery_indices(info["counts"][split], run.evaluation.gallery)
-    predictions = {}
+    kept = KeptPredictions(run.keeps_predictions)
     collector = Collector(card.classes)
     model = _load_model(run)
     loader = _loader(run)
     counted = _count(run, _predict(run, model, loader), loader, collector)
-    for index, image in enumerate(gathered(counted, loader.batch_size)):
+    images = 0
+    for image in gathered(counted, loader.batch_size):
+        images += 1
         confusion += image.pixels
-        if index in kept:
-            predictions[image.stem] = image.prediction
+        kept.add(image.stem, image.prediction)
         collector.add(image.stem, image.pixels)
         if image.missing:
             collector.without_features(image.missing)
@@ -101,7 +102,7 @@ def evaluate(run: Run) -> None:
     metrics = {
         "dataset": run.dataset.name,
         "split": split,
-        "num_images": index + 1,
+        "num_images": images,
         **scores(confusion, card.classes, info["groups"]),
     }
     with staged(run.folder("evaluate")) as scratch:
@@ -109,7 +110,7 @@ def evaluate(run: Run) -> None:
         (scratch / "scores.json").write_text(canonical_json(headline(metrics)), encoding="utf-8")
         table = pd.DataFrame(confusion, index=card.classes, columns=card.classes)
         table.to_csv(scratch / "confusion.csv", index_label="truth", lineterminator="\n")
-        np.savez_compressed(scratch / "predictions.npz", **predictions)
+        kept.write(scratch / "predictions.npz")
         collector.write(
             scratch / "analysis.npz",
             classifier=classifier_arrays(model),
@@ -124,12 +125,6 @@ def evaluate(run: Run) -> None:
             inputs=[trained, run.dataset.receipt],
         )
         watch.write(scratch)
-
-
-def _gallery_indices(count: int, wanted: int) -> set[int]:
-    """`wanted` indices below `count`, in the middle of equal parts of the split."""
-    wanted = min(wanted, count)
-    return {(2 * part + 1) * count // (2 * wanted) for part in range(wanted)}
 
 
 def _load_model(run: Run) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_rank, master_only
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from pipelines.artifacts import write_whole
@@ -82,6 +83,19 @@ class ChannelsLastHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         runner.model.to(memory_format=torch.channels_last)
+
+
+@HOOKS.register_module()
+class CompileHook(Hook):
+    """Compile the backbone with torch.compile, in place: the weights keep their names.
+
+    The heads are left as they are. They are a small part of the work, and their losses, which call
+    their parts and not the modules, would be broken up by compilation.
+    """
+
+    def before_train(self, runner: Any) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.backbone.compile()
 
 
 @HOOKS.register_module()

@@ -10,8 +10,10 @@ from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from mmengine.runner import Runner
 
+from pipelines.checkpoints import CheckpointedRunner
 
-class QuietRunner(Runner):
+
+class QuietRunner(CheckpointedRunner, Runner):
     """A Runner whose console lines carry the experiment's name, one line a message.
 
     Listings of the config, the environment and the hooks, hundreds of lines at every start, go to

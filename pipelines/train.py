@@ -11,7 +11,6 @@ the optimiser are the study's `batch_size` whatever their number, and the learni
 
 from __future__ import annotations
 
-import shutil
 import sys
 from contextlib import nullcontext
 
@@ -30,7 +29,9 @@ def train(run: Run) -> None:
     """Train `run`, or go on with it, and publish its results.
 
     Raises:
-        PipelineError: when the data is not prepared, or the plug-in refuses the model.
+        PipelineError: when the data is not prepared or the published weights are not fetched, when
+            these do not fit the model, the plug-in refuses it, another process trains this run, or
+            the loss is NaN or infinite.
     """
     limit_threads(run.study.file.threads)
     watch = Stopwatch()
@@ -39,6 +40,8 @@ def train(run: Run) -> None:
             f"{run.dataset.receipt}: not found; "
             f"run python -m pipelines.prepare --dataset {run.dataset.name}"
         )
+    if run.weights is not None and not run.weights.receipt.is_file():
+        raise PipelineError(_without_weights(run))
     work = work_folder(run)
 
     import pandas as pd
@@ -48,7 +51,9 @@ def train(run: Run) -> None:
     from mmseg.utils import register_all_modules
     from safetensors.torch import save_file
 
+    from pipelines.checkpoints import ResumeHook, discard, only_one
     from pipelines.config import training_config
+    from pipelines.divergence import FiniteHook
     from pipelines.hooks import read_diagnostics
     from pipelines.runner import QuietRunner
     from pipelines.tracking.live import live_curves
@@ -58,10 +63,10 @@ def train(run: Run) -> None:
     config = training_config(run, work)
     import_modules_from_strings(**config.custom_imports)
     first = rank() == 0
-    with live_curves(run, work) if first else nullcontext() as live:
+    with only_one(work), live_curves(run, work) if first else nullcontext() as live:
         runner = QuietRunner.from_cfg(config)
-        if first:
-            runner.register_hook(live)
+        for hook in (ResumeHook(), FiniteHook(run), *([live] if first else [])):
+            runner.register_hook(hook)
         runner.train()
         if not first:
             return
@@ -83,10 +88,20 @@ def train(run: Run) -> None:
                 stage="train",
                 subject=run.name,
                 parameters=run.parameters_hash("train"),
-                inputs=[run.dataset.receipt],
+                inputs=run.input_receipts("train"),
             )
             watch.write(scratch, device=_device_name(), **logged(work))
-        shutil.rmtree(work)
+        discard(work)
+
+
+def _without_weights(run: Run) -> str:
+    weights = run.weights
+    return (
+        f"{weights.receipt}: not found; run python -m pipelines.fetch --weights {weights.model}, "
+        f"which downloads {weights.pretrained.file} from {', '.join(weights.pretrained.urls)}; "
+        f"without a network put that file into {weights.downloads}/ before. To start from random "
+        f"weights instead, put from_scratch: true into {run.study.path}"
+    )
 
 
 def _split_state(run: Run, state: dict) -> tuple[dict, dict]:
