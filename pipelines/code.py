@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 _MODULES = {
     "fetch": ("fetch", "fetching"),
     "prepare": ("prepare", "preparing", "digits", "drawing"),
-    "train": ("train", "config", "hooks", "curves"),
+    "train": ("train", "config", "loading", "hooks", "curves"),
     "evaluate": (
-        *("evaluate", "config", "metrics"),
+        *("evaluate", "config", "multi_scale", "metrics"),
         *("analysis", "collect", "features", "feature_statistics"),
     ),
     "compare": ("compare", "statistics", "inference", "claims"),

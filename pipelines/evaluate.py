@@ -4,6 +4,9 @@ The bare model is built without the method's plug-in: at inference a method cost
 `metrics.json` and its headline `scores.json` (percent), `confusion.csv` (pixels; rows truth,
 columns prediction), the predicted class ids of a few images, evenly spaced over the split, as
 `predictions.npz`, and of all images and their features what later questions need as `analysis.npz`.
+
+All of that is the single-scale test. Where the study asks for `evaluation.multi_scale` too, the
+same weights are tested once more and metrics.json holds those scores under `multi-scale`.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ def evaluate(run: Run) -> None:
 
     from pipelines.collect import Collector
     from pipelines.features import classifier_arrays
+    from pipelines.multi_scale import multi_scale_confusion
 
     info, card, split = read_json(run.dataset.info), run.dataset.card, run.evaluation.split
     confusion = np.zeros((len(card.classes), len(card.classes)), dtype=np.int64)
@@ -85,6 +89,9 @@ def evaluate(run: Run) -> None:
         "num_images": index + 1,
         **scores(confusion, card.classes, info["groups"]),
     }
+    if run.evaluation.multi_scale is not None:
+        averaged = multi_scale_confusion(run, model)
+        metrics["multi-scale"] = scores(averaged, card.classes, info["groups"])
     with staged(run.folder("evaluate")) as scratch:
         (scratch / "metrics.json").write_text(canonical_json(metrics), encoding="utf-8")
         (scratch / "scores.json").write_text(canonical_json(headline(metrics)), encoding="utf-8")

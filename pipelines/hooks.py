@@ -23,25 +23,32 @@ class ReseedHook(Hook):
 
     Augmentation and dropout of iteration i then do not depend on what was drawn before it: two
     methods with the same seed see the same batches, and a resumed training sees what an
-    uninterrupted one would have seen. Works for data loaded in the main process.
+    uninterrupted one would have seen. What other processes load, `pipelines.loading` seeds alike.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def before_train(self, runner: Any) -> None:
-        self._reseed(runner.iter)
+        reseed(self.seed, runner.iter)
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        # Between two iterations mmengine may start a loader, after a look at val or a resume, and
+        # that draws a number. Dropout must not depend on it.
+        reseed(self.seed, runner.iter)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        self._reseed(runner.iter + 1)
+        reseed(self.seed, runner.iter + 1)
 
-    def _reseed(self, iteration: int) -> None:
-        words = np.random.SeedSequence([self.seed, iteration]).generate_state(2)
-        random.seed(int(words[0]))
-        np.random.seed(int(words[0]))
-        torch.manual_seed(int(words[1]))
+
+def reseed(seed: int, iteration: int) -> None:
+    """Set all of this process's random generators to where they are before an iteration."""
+    words = np.random.SeedSequence([seed, iteration]).generate_state(2)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[0]))
+    torch.manual_seed(int(words[1]))
 
 
 @HOOKS.register_module()

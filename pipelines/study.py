@@ -26,7 +26,16 @@ from pipelines.cards import (
     FolderPart,
 )
 from pipelines.errors import PipelineError
-from pipelines.schema import Claim, Evaluation, Method, ModelEntry, Strict, StudyFile, Training
+from pipelines.schema import (
+    Claim,
+    Evaluation,
+    Method,
+    ModelEntry,
+    Override,
+    Strict,
+    StudyFile,
+    Training,
+)
 
 PARAMS = Path("params")
 DATA = Path("data")
@@ -74,6 +83,9 @@ STUDY_STAGES = {
     ),
 }
 """What each stage of a whole study writes, besides receipt.json and runtime.json."""
+
+SEEN_IN_TRAINING = {"mode", "crop_size", "stride", "base_size"}
+"""Keys of `evaluation` that the looks at the val split during training depend on."""
 
 _Model = TypeVar("_Model", bound=Strict)
 
@@ -244,12 +256,13 @@ class Run:
 
     @cached_property
     def training(self) -> Training:
-        """The study's recipe with the method's overrides."""
-        return self.study.training_of(self.method)
+        """The study's recipe with what it overrides for this data set, model and method."""
+        return self.study.training_of(self.dataset.name, self.model, self.method)
 
-    @property
+    @cached_property
     def evaluation(self) -> Evaluation:
-        return self.study.file.evaluation
+        """How the study evaluates this data set and model."""
+        return self.study.evaluation_of(self.dataset.name, self.model)
 
     def folder(self, stage: str) -> Path:
         """Where `stage` (train or evaluate) of this run writes."""
@@ -281,6 +294,10 @@ class Run:
         }
         if stage == "evaluate":
             return parameters | {"evaluation": values(self.evaluation)}
+        if self.training.validation_interval is not None:
+            # The looks at val predict as the evaluation does.
+            seen = values(self.evaluation, include=SEEN_IN_TRAINING)
+            parameters |= {"validation": seen} if seen else {}
         return parameters | {
             "plugin": self.spec.plugin,
             "options": self.spec.options,
@@ -342,29 +359,51 @@ class Study:
         models = {name: _named(path, "models", name, ModelEntry) for name in file.models}
         name = path.stem if variant is None else f"{path.stem}@{variant}"
         study = cls(name, path, file, datasets, models, variant)
-        trainings = {method: study.training_of(method) for method in file.methods}
-        study._check_splits(trainings)
+        study._check_runs()
         study._check_claims()
         return study
 
-    def _check_splits(self, trainings: dict[str, Training]) -> None:
-        wanted = {"evaluation.split": self.file.evaluation.split}
-        for method, training in trainings.items():
-            if training.validation_interval is not None:
-                own = "validation_interval" in self.file.methods[method].training
-                key = "training.validation_interval"
-                wanted[f"methods.{method}.{key}" if own else key] = "val"
-        for key, split in wanted.items():
-            for dataset in self.datasets.values():
-                if split not in dataset.card.splits:
-                    raise PipelineError(
-                        f"{self.path}: {key}: needs the split {split}, and {dataset.card_file} has "
-                        f"{', '.join(dataset.card.splits)}"
-                    )
+    def _check_runs(self) -> None:
+        """Every run's values are valid, and its data set has the splits that they need."""
+        for dataset in self.datasets.values():
+            for model in self.models:
+                wanted = {"evaluation.split": self.evaluation_of(dataset.name, model).split}
+                for method in self.file.methods:
+                    training = self.training_of(dataset.name, model, method)
+                    if training.validation_interval is not None:
+                        wanted[self._origin(dataset.name, model, method)] = "val"
+                for key, split in wanted.items():
+                    if split not in dataset.card.splits:
+                        raise PipelineError(
+                            f"{self.path}: {key}: needs the split {split}, and "
+                            f"{dataset.card_file} has {', '.join(dataset.card.splits)}"
+                        )
+
+    def _origin(self, dataset: str, model: str, method: str) -> str:
+        """The key that sets a run's `validation_interval`."""
+        origin, key = "training", "validation_interval"
+        for name, override in self._overrides(dataset, model).items():
+            if key in override.training:
+                origin = f"overrides.{name}.training"
+        if key in self.file.methods[method].training:
+            origin = f"methods.{method}.training"
+        return f"{origin}.{key}"
+
+    def _overrides(self, dataset: str, model: str) -> dict[str, Override]:
+        """Those that match, in the order in which they are merged."""
+        every = self.file.overrides.items()
+        return {name: override for name, override in every if override.matches(dataset, model)}
 
     def _check_claims(self) -> None:
         for claimed in self.claims:
             kind, _, name = claimed.claim.metric.partition("/")
+            evaluation = self.evaluation_of(claimed.dataset, claimed.model)
+            if name == "multi-scale" and kind == "mIoU" and evaluation.multi_scale is None:
+                raise PipelineError(
+                    f"{self.path}: claims.{claimed.name}.metric: runs of {claimed.dataset} / "
+                    f"{claimed.model} have no {claimed.claim.metric}; expected "
+                    "evaluation.multi_scale for them, or a claim about others"
+                )
             card = self.datasets[claimed.dataset].card
             if kind == "IoU" and name not in card.classes:
                 raise PipelineError(
@@ -386,10 +425,30 @@ class Study:
             if claim.dataset in (None, dataset) and claim.model in (None, model)
         ]
 
-    def training_of(self, method: str) -> Training:
-        overrides = self.file.methods[method].training
-        merged = _merge(self.file.training.model_dump(), overrides)
-        return _validated(f"{self.path}: methods.{method}.training", Training, merged)
+    def training_of(self, dataset: str, model: str, method: str) -> Training:
+        """The recipe of these runs: the study's, then its `overrides`, then the method's."""
+        steps = {
+            f"overrides.{name}.training": override.training
+            for name, override in self._overrides(dataset, model).items()
+        }
+        steps[f"methods.{method}.training"] = self.file.methods[method].training
+        return self._merged(self.file.training, steps)
+
+    def evaluation_of(self, dataset: str, model: str) -> Evaluation:
+        """How these runs are evaluated: as the study says, then its `overrides`."""
+        steps = {
+            f"overrides.{name}.evaluation": override.evaluation
+            for name, override in self._overrides(dataset, model).items()
+        }
+        return self._merged(self.file.evaluation, steps)
+
+    def _merged(self, base: _Model, steps: dict[str, dict[str, Any]]) -> _Model:
+        """`base` with the values of each step, every step's outcome being valid in itself."""
+        value = base
+        for key, overrides in steps.items():
+            merged = _merge(value.model_dump(), overrides)
+            value = _validated(f"{self.path}: {key}", type(base), merged)
+        return value
 
     def input_receipts(self, stage: str) -> list[Path]:
         """The receipts that compare or report depends on."""
@@ -499,7 +558,8 @@ class Study:
             )
             for name, entry in entries.items()
         }
-        file = self.file.model_dump(exclude={"variants"}, exclude_defaults=not defaults)
+        unseen = {"variants", "workers"}
+        file = self.file.model_dump(exclude=unseen, exclude_defaults=not defaults)
         return file | {"runs": runs, "titles": titles}
 
     def parameters_hash(self, stage: str) -> str:

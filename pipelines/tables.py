@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from pipelines.metrics import GROUPS
+from pipelines.metrics import GROUPS, MULTI_SCALE
 from pipelines.statistics import KEYS
 
 COLUMNS = {
@@ -18,8 +18,10 @@ COLUMNS = {
     "mAcc": "mAcc",
     "aAcc": "aAcc",
     **{f"mIoU/{group}": group for group in GROUPS},
+    MULTI_SCALE: "multi-scale",
 }
-"""Metrics of the comparison table and their headings."""
+"""Metrics of the comparison table and their headings; that of several scales has a column only in
+studies that measure it."""
 
 NOTHING = "–"
 """Stands where there is nothing to show."""
@@ -35,18 +37,21 @@ def comparison_table(
         methods: names of the methods to show, with their labels.
 
     Returns:
-        Columns `KEYS`, label, seeds; `<heading>_mean` and `<heading>_std` for each of `COLUMNS`;
+        Columns `KEYS`, label, seeds; `<heading>_mean` and `<heading>_std` for each of `COLUMNS`
+        (`MULTI_SCALE` where it was measured);
         pairs, wins, `difference_mean`, `difference_std`, `difference_low` and `difference_high`:
         mIoU minus the baseline's, and the 95 % interval of the mean.
     """
     rows = []
     chosen = summary[summary["method"].isin(methods)]
+    measured = MULTI_SCALE in set(summary["metric"])
+    headings = {m: h for m, h in COLUMNS.items() if measured or m != MULTI_SCALE}
     differences = paired[paired["metric"] == "mIoU"].set_index(KEYS)
     for key, group in chosen.groupby(KEYS, sort=False):
         scores = group.set_index("metric")
         row = dict(zip(KEYS, key, strict=True)) | {"label": methods[key[-1]]}
         row["seeds"] = int(scores.loc["mIoU", "n"])
-        for metric, heading in COLUMNS.items():
+        for metric, heading in headings.items():
             here = scores.loc[metric] if metric in scores.index else {}
             row[f"{heading}_mean"] = here.get("mean", np.nan)
             row[f"{heading}_std"] = here.get("std", np.nan)
@@ -58,7 +63,7 @@ def comparison_table(
         row["difference_low"] = difference.get("low", np.nan)
         row["difference_high"] = difference.get("high", np.nan)
         rows.append(row)
-    scored = [f"{heading}_{end}" for heading in COLUMNS.values() for end in ("mean", "std")]
+    scored = [f"{heading}_{end}" for heading in headings.values() for end in ("mean", "std")]
     paired_columns = [
         *("pairs", "wins"),
         *(f"difference_{statistic}" for statistic in ("mean", "std", "low", "high")),
@@ -110,7 +115,7 @@ def shown_comparison(table: pd.DataFrame, spread: str = " ± ") -> pd.DataFrame:
     shown = pd.DataFrame(
         {"data set": table["dataset"], "model": table["model"], "method": table["label"]}
     )
-    for heading in COLUMNS.values():
+    for heading in _headings(table):
         shown[heading] = _cells(table, heading, spread)
     shown["seeds"] = table["seeds"].astype(str)
     differences = _cells(table, "difference", spread, signed=True)
@@ -196,12 +201,16 @@ def latex(table: pd.DataFrame) -> str:
     shown = shown_comparison(table, spread=r" \pm ")
     names = ["data set", "model", "method"]
     styler = shown.style.hide(axis="index")
-    styler = styler.format(escape="latex", subset=names).format(_maths, subset=[*COLUMNS.values()])
+    styler = styler.format(escape="latex", subset=names).format(_maths, subset=_headings(table))
     styler = styler.format(_maths, subset=["mIoU difference", "95 % interval"])
     styler = styler.format_index(escape="latex", axis="columns")
     return "% \\usepackage{booktabs}\n" + styler.to_latex(
         hrules=True, column_format="l" * len(names) + "r" * (shown.shape[1] - len(names))
     )
+
+
+def _headings(table: pd.DataFrame) -> list[str]:
+    return [heading for heading in COLUMNS.values() if f"{heading}_mean" in table]
 
 
 def _cells(table: pd.DataFrame, prefix: str, spread: str, signed: bool = False) -> list[str]:

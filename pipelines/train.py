@@ -8,8 +8,10 @@ to `results/<study>/runs/<run>/train/`.
 
 from __future__ import annotations
 
+import copy
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 from pipelines.artifacts import Stopwatch, staged, write_receipt
 from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
@@ -18,6 +20,9 @@ from pipelines.errors import PipelineError
 from pipelines.study import Run
 from pipelines.track import push
 from pipelines.tracking.progress import logged, work_folder
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def train(run: Run) -> None:
@@ -51,7 +56,7 @@ def train(run: Run) -> None:
     config = training_config(run, work)
     import_modules_from_strings(**config.custom_imports)
     with live_curves(run, work) as live:
-        runner = QuietRunner.from_cfg(config)
+        runner = QuietRunner.from_cfg(_with_workers(config, run))
         runner.register_hook(live)
         runner.train()
         weights, plugin = _split_state(run, runner.model.state_dict())
@@ -75,6 +80,18 @@ def train(run: Run) -> None:
             )
             watch.write(scratch, device=_device_name(), **logged(work))
         shutil.rmtree(work)
+
+
+def _with_workers(config: Config, run: Run) -> Config:
+    """What trains: the config that is published, with the study's number of loading processes."""
+    workers = run.study.file.workers
+    if not workers:
+        return config
+    from pipelines.loading import in_workers
+
+    config = copy.deepcopy(config)
+    config.train_dataloader = in_workers(config.train_dataloader, workers, run.seed)
+    return config
 
 
 def _split_state(run: Run, state: dict) -> tuple[dict, dict]:
