@@ -104,10 +104,7 @@ def training_config(run: Run, work_dir: Path) -> Config:
             "max_iters": training.iterations,
             "val_interval": training.validation_interval or training.iterations,
         },
-        "optim_wrapper": {
-            "type": "OptimWrapper",
-            **_optimizer(training.optimizer),
-        },
+        "optim_wrapper": optim_wrapper(run),
         "param_scheduler": _schedule(run),
         "default_hooks": {
             "logger": {
@@ -293,6 +290,11 @@ def _diagnostics_interval(training: Training) -> int:
     """That of the log, or longer: about 200 records of a long training are enough to draw it."""
     logs = -(-training.iterations // training.log_interval)
     return training.log_interval * max(1, -(-logs // 200))
+
+
+def optim_wrapper(run: Run) -> dict[str, Any]:
+    """Config of the optimizer of a training, in mmengine's wrapper."""
+    return {"type": "OptimWrapper"} | _optimizer(run.training.optimizer)
 
 
 def _optimizer(optimizer: Optimizer) -> dict[str, Any]:
