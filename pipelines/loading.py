@@ -14,6 +14,7 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_rank
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import Dataset
 
@@ -61,6 +62,7 @@ class ReseededDataset(Dataset):
     def __init__(self, dataset: dict[str, Any], seed: int) -> None:
         self.dataset = DATASETS.build(dataset)
         self.seed = seed
+        self.rank = get_rank()
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -76,5 +78,5 @@ class ReseededDataset(Dataset):
         raise TypeError(f"got {pair!r}, expected a whole batch, which is seeded as one")
 
     def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> list[Any]:
-        reseed(self.seed, pairs[0][0])
+        reseed(self.seed, pairs[0][0], self.rank)
         return [self.dataset[index] for _, index in pairs]

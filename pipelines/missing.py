@@ -1,4 +1,4 @@
-"""What of a data set is not on this machine yet, and what it takes to get it.
+"""What of data sets and published weights is not on this machine yet, and what it takes.
 
 Looks for names alone: whether a file is the right one, fetch checks.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipelines.cards import (
@@ -21,7 +22,7 @@ from pipelines.cards import (
     UrlPart,
 )
 from pipelines.fetching import mirror
-from pipelines.study import Dataset
+from pipelines.study import Dataset, Weights
 
 
 def missing_data(dataset: Dataset) -> list[str]:
@@ -37,6 +38,16 @@ def missing_data(dataset: Dataset) -> list[str]:
         for part in dataset.card.source.parts.values()
         for line in _missing(part, dataset)
     ]
+
+
+def missing_weights(every: Iterable[Weights]) -> list[str]:
+    """A line for each file of published weights that fetch would have to get."""
+    lines = {
+        each.pretrained.file: f"{each.name}: {each.pretrained.file} from {each.pretrained.urls[0]}"
+        for each in every
+        if not each.receipt.is_file() and not _here(each.pretrained.file, each)
+    }
+    return list(lines.values())
 
 
 def _missing(part: Part | FirstOf, dataset: Dataset) -> list[str]:
@@ -76,7 +87,7 @@ def _of_command(part: CommandPart, dataset: Dataset) -> list[str]:
     return lines
 
 
-def _here(name: str, dataset: Dataset) -> bool:
+def _here(name: str, dataset: Dataset | Weights) -> bool:
     return (dataset.downloads / name).exists() or mirror.find(dataset.name, name) is not None
 
 

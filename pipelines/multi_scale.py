@@ -13,36 +13,57 @@ import numpy as np
 import torch
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from pipelines.config import dataloader, multi_scale_pipeline
 from pipelines.errors import PipelineError
 from pipelines.metrics import confusion_matrix
+from pipelines.processes import BatchShare, gathered, rank
 from pipelines.study import Run
 
 
-def multi_scale_confusion(run: Run, model: Any) -> np.ndarray:
+def multi_scale_confusion(run: Run, model: Any) -> np.ndarray | None:
     """Pixel counts (K, K) over the evaluation split, rows truth, columns prediction.
+
+    Of several processes each predicts its share of the images, and the first has the counts of all.
+
+    Returns:
+        None in the other processes.
 
     Raises:
         PipelineError: for a model that has not one score a class.
     """
     card = run.dataset.card
-    counts = np.zeros((len(card.classes), len(card.classes)), dtype=np.int64)
-    for truth, prediction in multi_scale_predictions(run, model):
-        counts += confusion_matrix(truth, prediction, len(card.classes), card.ignore_index)
-    return counts
+    loader = multi_scale_loader(run)
+    shares = gathered(
+        (
+            confusion_matrix(truth, prediction, len(card.classes), card.ignore_index)
+            for truth, prediction in multi_scale_predictions(run, model, loader)
+        ),
+        loader.batch_size,
+    )
+    total = sum(shares, np.zeros((len(card.classes), len(card.classes)), dtype=np.int64))
+    return total if rank() == 0 else None
 
 
-def multi_scale_predictions(run: Run, model: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Truth and predicted class ids, each (H, W), of every image of the split, in order."""
+def multi_scale_loader(run: Run) -> DataLoader:
+    """This process's share of the split, every image in all of its views."""
+    config = dataloader(
+        run, run.evaluation.split, run.evaluation.batch_size, multi_scale_pipeline(run)
+    )
+    config["sampler"] = {"type": BatchShare, "batch_size": config["batch_size"]}
+    return Runner.build_dataloader(config)
+
+
+def multi_scale_predictions(
+    run: Run, model: Any, loader: DataLoader
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Truth and predicted class ids, each (H, W), of every image of `loader`, in order."""
     if model.out_channels != len(run.dataset.card.classes):
         raise PipelineError(
             f"{run.study.path}: evaluation.multi_scale: averages one score a class, and the model "
             f"{run.model!r} has {model.out_channels} for {len(run.dataset.card.classes)} classes"
         )
-    loader = Runner.build_dataloader(
-        dataloader(run, run.evaluation.split, run.evaluation.batch_size, multi_scale_pipeline(run))
-    )
     with torch.inference_mode():
         for views in loader:
             summed, samples = _summed(model, views)

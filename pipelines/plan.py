@@ -21,7 +21,7 @@ from pipelines.cards import Download, FilesSource, FirstOf, Part
 from pipelines.cli import guarded, stage_parser
 from pipelines.code import ROOT
 from pipelines.compare import finished
-from pipelines.missing import missing_data
+from pipelines.missing import missing_data, missing_weights
 from pipelines.schema import Optimizer
 from pipelines.study import DATA, RESULTS, WORK, Dataset, Run, Study
 
@@ -67,7 +67,8 @@ def plan(study: Study) -> str:
 
 def missing(study: Study) -> list[str]:
     """What has to be had before all runs can be made."""
-    return [line for dataset in study.datasets.values() for line in missing_data(dataset)]
+    data = [line for dataset in study.datasets.values() for line in missing_data(dataset)]
+    return data + missing_weights(study.weights.values())
 
 
 def _groups(study: Study) -> list[Group]:

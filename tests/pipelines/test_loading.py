@@ -89,7 +89,7 @@ def test_a_batch_is_loaded_as_one():
             pass
 
     dataset = object.__new__(ReseededDataset)
-    dataset.dataset, dataset.seed = Numbers(), 1
+    dataset.dataset, dataset.seed, dataset.rank = Numbers(), 1, 0
     first, second = dataset.__getitems__([(7, 0), (7, 1)]), dataset.__getitems__([(8, 0), (8, 1)])
     assert dataset.__getitems__([(7, 0), (7, 1)]) == first
     assert first[0] != second[0] and first[0] != first[1] - 1

@@ -20,9 +20,13 @@ from pipelines.artifacts import read_json
 from pipelines.compare import flat_scores
 from pipelines.config import dataloader, multi_scale_pipeline
 from pipelines.errors import PipelineError
-from pipelines.evaluate import _load_model, _predict, evaluate
+from pipelines.evaluate import _load_model, _loader, _predict, evaluate
 from pipelines.metrics import scores
-from pipelines.multi_scale import multi_scale_confusion, multi_scale_predictions
+from pipelines.multi_scale import (
+    multi_scale_confusion,
+    multi_scale_loader,
+    multi_scale_predictions,
+)
 from pipelines.study import Run
 from tests.pipelines import mini
 
@@ -75,14 +79,15 @@ def inputs(monkeypatch):
 
 
 def predictions(run: Run) -> list[np.ndarray]:
-    found = [image.prediction for image in _predict(run, _load_model(run))]
+    found = [image.prediction for image in _predict(run, _load_model(run), _loader(run))]
     assert len(found) == 5
     assert len(np.unique(found)) > 3
     return found
 
 
 def averaged(run: Run) -> list[np.ndarray]:
-    return [prediction for _, prediction in multi_scale_predictions(run, _load_model(run))]
+    found = multi_scale_predictions(run, _load_model(run), multi_scale_loader(run))
+    return [prediction for _, prediction in found]
 
 
 def test_a_window_of_the_whole_image_is_the_whole_image(evaluated):
@@ -168,4 +173,4 @@ def test_a_model_without_one_score_a_class_is_refused(evaluated):
     model = _load_model(run)
     model.out_channels = 1
     with pytest.raises(PipelineError, match=r"mini.yaml: evaluation.multi_scale: .* has 1 for 11"):
-        next(multi_scale_predictions(run, model))
+        multi_scale_confusion(run, model)

@@ -13,8 +13,9 @@ from pipelines import fetch, plan
 from pipelines.artifacts import write_receipt
 from pipelines.cards import DataCard
 from pipelines.config import baseline_model
-from pipelines.missing import missing_data
-from pipelines.study import Dataset, Study
+from pipelines.missing import missing_data, missing_weights
+from pipelines.schema import Pretrained
+from pipelines.study import Dataset, Study, Weights
 from tests.pipelines import mini
 from tests.pipelines.preparing import raw
 
@@ -138,6 +139,17 @@ def test_what_is_here_or_in_the_mirror_is_not_missing(study, monkeypatch, tmp_pa
     assert missing_data(dataset)[0] == "mine: c.zip, by the program no-such-program"
     (mirror / "mine/c.zip").touch()
     assert missing_data(dataset) == []
+
+
+def test_weights_are_missing_once_until_they_are_here(study):
+    pretrained = {"file": "net-abc.pth", "urls": ["https://example.org/net-abc.pth"]}
+    weights = [Weights(name, Pretrained(sha256="a" * 8, **pretrained)) for name in ("one", "two")]
+    assert missing_weights(weights) == [
+        "weights: net-abc.pth from https://example.org/net-abc.pth",
+    ]
+    weights[0].downloads.mkdir(parents=True)
+    (weights[0].downloads / "net-abc.pth").touch()
+    assert missing_weights(weights) == []
 
 
 def test_one_of_several_is_enough(study):
