@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mmseg
 from mmengine.config import Config, ConfigDict
 
 from pipelines.artifacts import read_json
 from pipelines.errors import PipelineError
-from pipelines.schema import Training
+from pipelines.schema import ModelEntry, Training
 from pipelines.study import Run, params_file
+
+if TYPE_CHECKING:
+    from pipelines.checkpoint import CheckpointTest
 
 MMSEG_CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
 
@@ -26,15 +29,7 @@ def baseline_model(run: Run) -> ConfigDict:
     Raises:
         PipelineError: when that package has no such config.
     """
-    path = MMSEG_CONFIGS / run.entry.config
-    if not path.is_file():
-        raise PipelineError(
-            f"{params_file('models', run.model)}: config: the installed mmsegmentation has no "
-            f"{run.entry.config!r} below .mim/configs"
-        )
-    config = Config.fromfile(path)
-    config.merge_from_dict({"model": run.entry.model})
-    model = config.model
+    model = entry_config(run.model, run.entry).model
     _set_num_classes(model, len(run.dataset.card.classes))
     crop = run.training.augmentation.crop_size
     model["data_preprocessor"].update(
@@ -42,6 +37,24 @@ def baseline_model(run: Run) -> ConfigDict:
         **({"size": tuple(crop)} if crop else {"size": None, "size_divisor": 1}),
     )
     return model
+
+
+def entry_config(name: str, entry: ModelEntry) -> Config:
+    """The config of the installed mmsegmentation package that a model entry starts from, changed
+    as it says.
+
+    Raises:
+        PipelineError: when that package has no such config.
+    """
+    path = MMSEG_CONFIGS / entry.config
+    if not path.is_file():
+        raise PipelineError(
+            f"{params_file('models', name)}: config: the installed mmsegmentation has no "
+            f"{entry.config!r} below .mim/configs"
+        )
+    config = Config.fromfile(path)
+    config.merge_from_dict({"model": entry.model})
+    return config
 
 
 def trained_model(run: Run) -> ConfigDict:
@@ -132,7 +145,9 @@ def training_config(run: Run, work_dir: Path) -> Config:
     return Config(config)
 
 
-def dataloader(run: Run, split: str, batch_size: int, pipeline: list[dict]) -> dict[str, Any]:
+def dataloader(
+    run: Run | CheckpointTest, split: str, batch_size: int, pipeline: list[dict]
+) -> dict[str, Any]:
     """Config of a loader over a prepared split; shuffled without end for `train`.
 
     It loads in the main process: worker processes would compete with runs that share the machine.
@@ -154,7 +169,9 @@ def dataloader(run: Run, split: str, batch_size: int, pipeline: list[dict]) -> d
     }
 
 
-def _dataset(run: Run, split: str, suffix: str, pipeline: list[dict]) -> dict[str, Any]:
+def _dataset(
+    run: Run | CheckpointTest, split: str, suffix: str, pipeline: list[dict]
+) -> dict[str, Any]:
     """Config of those images of a prepared split whose files end in `suffix`."""
     card = run.dataset.card
     return {

@@ -4,15 +4,18 @@ The bare model is built without the method's plug-in: at inference a method cost
 `metrics.json` and its headline `scores.json` (percent), `confusion.csv` (pixels; rows truth,
 columns prediction), the predicted class ids of a few images, evenly spaced over the split, as
 `predictions.npz`, and of all images and their features what later questions need as `analysis.npz`.
+
+With `--checkpoint`, a checkpoint from elsewhere is tested on a data set in the same way.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipelines import checkpoint
 from pipelines.artifacts import Stopwatch, canonical_json, read_json, staged, write_receipt
 from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
 from pipelines.errors import PipelineError
@@ -39,6 +42,20 @@ class Prediction(NamedTuple):
     missing: str
 
 
+class Tested(NamedTuple):
+    """A model that is tested, and what is kept of its training."""
+
+    model: Any
+    pipeline: list[dict[str, Any]]
+    """Of mmsegmentation: from an image file to what the model takes."""
+    state: Mapping[str, np.ndarray]
+    """Of the plug-in, by name."""
+    log: Mapping[str, np.ndarray]
+    """The plug-in's diagnostics by name."""
+    inputs: Sequence[Path]
+    """The files that the results come from, for the receipt."""
+
+
 def evaluate(run: Run) -> None:
     """Write the scores of `run` on its evaluation split.
 
@@ -54,9 +71,24 @@ def evaluate(run: Run) -> None:
             f"--run {run.name}"
         )
 
+    from safetensors.numpy import load_file
+
+    from pipelines.config import evaluation_pipeline
+
+    tested = Tested(
+        model=_load_model(run),
+        pipeline=evaluation_pipeline(run),
+        state=load_file(run.output("train", "plugin.safetensors")),
+        log=load_file(run.output("train", "diagnostics.safetensors")),
+        inputs=[trained, run.dataset.receipt],
+    )
+    measure(run, tested, watch)
+
+
+def measure(run: Run | checkpoint.CheckpointTest, tested: Tested, watch: Stopwatch) -> None:
+    """Test a model on the split that `run` names, and write what the stage declares."""
     import numpy as np
     import pandas as pd
-    from safetensors.numpy import load_file
 
     from pipelines.collect import Collector
     from pipelines.features import classifier_arrays
@@ -66,8 +98,7 @@ def evaluate(run: Run) -> None:
     kept = _gallery_indices(info["counts"][split], run.evaluation.gallery)
     predictions = {}
     collector = Collector(card.classes)
-    model = _load_model(run)
-    for index, image in enumerate(_predict(run, model)):
+    for index, image in enumerate(_predict(run, tested)):
         pixels = confusion_matrix(
             image.truth, image.prediction, len(card.classes), card.ignore_index
         )
@@ -93,16 +124,16 @@ def evaluate(run: Run) -> None:
         np.savez_compressed(scratch / "predictions.npz", **predictions)
         collector.write(
             scratch / "analysis.npz",
-            classifier=classifier_arrays(model),
-            state=load_file(run.output("train", "plugin.safetensors")),
-            log=load_file(run.output("train", "diagnostics.safetensors")),
+            classifier=classifier_arrays(tested.model),
+            state=tested.state,
+            log=tested.log,
         )
         write_receipt(
             scratch,
             stage="evaluate",
             subject=run.name,
             parameters=run.parameters_hash("evaluate"),
-            inputs=[trained, run.dataset.receipt],
+            inputs=tested.inputs,
         )
         watch.write(scratch)
 
@@ -131,23 +162,23 @@ def _load_model(run: Run) -> Any:
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def _predict(run: Run, model: Any) -> Iterator[Prediction]:
-    """What `model` predicts for every image of the split, in order."""
+def _predict(run: Run | checkpoint.CheckpointTest, tested: Tested) -> Iterator[Prediction]:
+    """What the model predicts for every image of the split, in order."""
     import numpy as np
     import torch
     from mmengine.runner import Runner
 
-    from pipelines.config import dataloader, evaluation_pipeline
+    from pipelines.config import dataloader
     from pipelines.features import NoFeatureMapError, feature_maps, map_labels, record_features
 
     loader = Runner.build_dataloader(
-        dataloader(run, run.evaluation.split, run.evaluation.batch_size, evaluation_pipeline(run))
+        dataloader(run, run.evaluation.split, run.evaluation.batch_size, tested.pipeline)
     )
     ignore_index = run.dataset.card.ignore_index
-    seen = record_features(model)
+    seen = record_features(tested.model)
     with torch.inference_mode():
         for batch in loader:
-            samples, maps, missing = model.test_step(batch), None, ""
+            samples, maps, missing = tested.model.test_step(batch), None, ""
             try:
                 maps = feature_maps(seen, len(samples)).float().cpu()
             except NoFeatureMapError as error:
@@ -173,9 +204,17 @@ def _predict(run: Run, model: Any) -> Iterator[Prediction]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = stage_parser(__doc__, runs=True).parse_args(argv)
+    parser = stage_parser(__doc__, runs=True)
+    checkpoint.add_arguments(parser)
+    args = parser.parse_args(argv)
 
     def command() -> None:
+        checkpoint.check_arguments(args)
+        if args.checkpoint is not None:
+            test = checkpoint.evaluate_checkpoint(args)
+            miou = read_json(args.output / "metrics.json")["mIoU"]
+            print(f"{test.name}: mIoU {miou:.2f} % on {test.evaluation.split}")
+            return
         for run in chosen_runs(args):
             evaluate(run)
             miou = read_json(run.output("evaluate", "metrics.json"))["mIoU"]
