@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.artifacts import Stopwatch, sha256_json
+from pipelines.artifacts import Stopwatch, read_json, sha256_json
 from pipelines.cli import limit_threads
 from pipelines.errors import PipelineError
 from pipelines.schema import Evaluation, ModelEntry
@@ -114,10 +114,12 @@ def evaluate_checkpoint(args: argparse.Namespace) -> CheckpointTest:
         raise PipelineError(
             f"--split {evaluation.split}: {dataset.card_file} has {', '.join(dataset.card.splits)}"
         )
+    command = f"run python -m pipelines.prepare --dataset {dataset.name}"
     if not dataset.receipt.is_file():
+        raise PipelineError(f"{dataset.receipt}: not found; {command}")
+    if read_json(dataset.receipt)["parameters"] != dataset.parameters_hash("prepare"):
         raise PipelineError(
-            f"{dataset.receipt}: not found; run python -m pipelines.prepare --dataset "
-            f"{dataset.name}"
+            f"{dataset.receipt}: prepared from another card than {dataset.card_file}; {command}"
         )
 
     import torch
