@@ -37,6 +37,10 @@ class CheckpointTest:
     def name(self) -> str:
         return f"{self.checkpoint.name} on {self.dataset.name}"
 
+    @property
+    def keeps_predictions(self) -> bool:
+        return True
+
     def folder(self, stage: str) -> Path:
         """Where `stage` (evaluate) writes."""
         return self.results
