@@ -340,7 +340,9 @@ def embedding_figure(
         row = part.subplots(1, columns, squeeze=False)[0]
         anchors = False
         for axes, (method, found) in zip(row, panel.items(), strict=False):
-            axes.scatter(*found.points.T, s=7, c=[colours[k] for k in found.labels], linewidths=0)
+            # The edge tells a dark class from dark paper, and a light one from white.
+            edge = {"edgecolors": "0.5", "linewidths": 0.3}
+            axes.scatter(*found.points.T, s=8, c=[colours[k] for k in found.labels], **edge)
             for place, label in zip(found.anchors, found.anchor_labels, strict=True):
                 axes.plot(*place, **_STAR, color=colours[label])
                 anchors = True
