@@ -354,6 +354,7 @@ def embedding_figure(
             axes.set_aspect("equal", adjustable="datalim")
         seen = sorted({label for found in panel.values() for label in found.labels.tolist()})
         dot = {"linestyle": "none", "marker": "o", "markersize": 5}
+        dot |= {"markeredgecolor": "0.5", "markeredgewidth": 0.5}
         handles = [Line2D([], [], **dot, color=colours[k], label=info["classes"][k]) for k in seen]
         if anchors:
             handles.append(Line2D([], [], **_STAR, color="0.6", label="semantic anchor"))
