@@ -50,6 +50,18 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=200000 Gres=gpu:2 State=UNK
 PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
+# Two device files that every machine has.
+GPUS = """
+AutoDetect=off
+Name=gpu File=/dev/null
+Name=gpu File=/dev/zero
+"""
+
+# Snakemake's job step calls srun without SLURM_CONF: a real cluster has its file in /etc.
+SRUN = """#!/bin/sh
+SLURM_CONF={folder}/slurm.conf exec {srun} "$@"
+"""
+
 
 def missing() -> str | None:
     """Why there can be no SLURM here, after an attempt to install it; None if there can."""
@@ -84,14 +96,19 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         folder=folder,
     )
     (folder / "slurm.conf").write_text(config)
-    for device in ("gpu0", "gpu1"):
-        (folder / device).touch()
-    (folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={folder}/gpu[0-1]\n")
+    (folder / "gres.conf").write_text(GPUS)
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
     munge = [f"--{kind}={folder}/munge.{suffix}" for kind, suffix in _MUNGE_FILES.items()]
-    environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
+    srun = folder / "bin/srun"
+    srun.parent.mkdir()
+    srun.write_text(SRUN.format(folder=folder, srun=shutil.which("srun")))
+    srun.chmod(0o755)
+    environment = os.environ | {
+        "SLURM_CONF": str(folder / "slurm.conf"),
+        "PATH": f"{srun.parent}{os.pathsep}{os.environ['PATH']}",
+    }
     with contextlib.ExitStack() as stack:
         stack.enter_context(_daemon(["munged", "--foreground", "--force", *munge], environment))
         _wait_for(lambda: (folder / "munge.socket").exists())

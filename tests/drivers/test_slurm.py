@@ -35,7 +35,7 @@ class Patient(CrossEntropyLoss):
     def forward(self, *args, **kwargs):
         hub = MessageHub.get_current_instance()
         if hub.runtime_info.get("iter") == 3 and not self.marker.exists():
-            self.marker.write_text(os.environ["SLURM_JOB_ID"])
+            self.marker.write_text("{SLURM_JOB_ID} {CUDA_VISIBLE_DEVICES}".format(**os.environ))
             time.sleep(3600)
         return super().forward(*args, **kwargs)
 
@@ -107,7 +107,8 @@ def test_a_study_runs_and_what_slurm_kills_goes_on(environment, tmp_path):
             while not marker.is_file() or not marker.read_text():
                 assert process.poll() is None, said()
                 time.sleep(0.5)
-            killed[name] = marker.read_text()
+            killed[name], device = marker.read_text().split()
+            assert device in ("0", "1")
             assert re.search(r"TresPerJob=\S*gpu:1\b", scontrol("show", "job", killed[name]))
             kill(killed[name])
         assert process.wait(1200) == 0, said()

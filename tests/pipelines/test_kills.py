@@ -150,7 +150,7 @@ def test_kills_by_the_clock_leave_no_trace(zygote, undisturbed, untrained):
 
 def test_half_a_checkpoint_is_never_resumed(zygote, undisturbed, untrained):
     killed(zygote.run("train", untrained.name, torn_checkpoint=3))
-    work = work_folder(untrained)
+    work = work_folder(untrained).resolve()
     assert {p.name for p in work.glob("iter*")} == {"iter_4.pth", "iter_6.pth.new"}
     again = whole(zygote.run("train", untrained.name))
     assert f"resumed from {work / 'iter_4.pth'}" in again.output
@@ -159,7 +159,7 @@ def test_half_a_checkpoint_is_never_resumed(zygote, undisturbed, untrained):
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_resumed(zygote, undisturbed, untrained):
     killed(zygote.run("train", untrained.name, torn_checkpoint=4))
-    work = work_folder(untrained)
+    work = work_folder(untrained).resolve()
     assert sorted(p.name for p in work.glob("iter*.pth")) == ["iter_6.pth"]
     shutil.copy(work / "iter_6.pth", work / "iter_8.pth")
     os.truncate(work / "iter_8.pth", 5000)
@@ -193,11 +193,12 @@ def test_a_changed_config_resumes_nothing(zygote, undisturbed, untrained):
 def test_a_loss_that_is_not_finite_stops_the_run_at_once(project, zygote):
     """Again and again: the checkpoint before it is good, and leads to the same place."""
     run = named(project, "divergent")
+    work = work_folder(run).resolve()
     for _ in range(2):
         stopped = zygote.run("train", run.name)
         assert stopped.status == 2
         (message,) = re.findall("^error: (.*)$", stopped.output, re.MULTILINE)
         assert f"params/studies/mini.yaml: {run.name}: the loss is not finite" in message
         assert "iteration 6: decode.loss_ce = inf, loss = inf;" in message
-        assert f"last good checkpoint is {work_folder(run) / 'iter_4.pth'} (iteration 4)" in message
+        assert f"last good checkpoint is {work / 'iter_4.pth'} (iteration 4)" in message
         assert not run.folder("train").exists()
