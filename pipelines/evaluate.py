@@ -6,6 +6,9 @@ columns prediction), the predicted class ids of all images as `predictions.npz` 
 the study's first seed, and of all images and their features what later questions need as
 `analysis.npz`.
 
+All of that is the single-scale test. Where the study asks for `evaluation.multi_scale` too, the
+same weights are tested once more and metrics.json holds those scores under `multi-scale`.
+
 A study with `processes` is evaluated by as many, which share the images batch by batch; what they
 find is joined in the order of the split, so that nothing written depends on their number.
 
@@ -113,13 +116,14 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
 
     from pipelines.collect import Collector, KeptPredictions
     from pipelines.features import classifier_arrays
+    from pipelines.multi_scale import multi_scale_confusion
 
     info, card, split = read_json(run.dataset.info), run.dataset.card, run.evaluation.split
     confusion = np.zeros((len(card.classes), len(card.classes)), dtype=np.int64)
     kept = KeptPredictions(run.keeps_predictions)
     collector = Collector(card.classes)
-    loader = _loader(run, tested)
-    counted = _count(run, _predict(run, tested, loader), loader, collector)
+    loader = _loader(run, tested.pipeline)
+    counted = _count(run, _predict(run, tested.model, loader), loader, collector)
     images = 0
     for image in gathered(counted, loader.batch_size):
         images += 1
@@ -130,6 +134,7 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
             collector.without_features(image.missing)
         else:
             collector.join_features(image.features)
+    averaged = multi_scale_confusion(run, tested.model) if run.evaluation.multi_scale else None
     if rank() > 0:
         return
     metrics = {
@@ -138,6 +143,8 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
         "num_images": images,
         **scores(confusion, card.classes, info["groups"]),
     }
+    if averaged is not None:
+        metrics["multi-scale"] = scores(averaged, card.classes, info["groups"])
     with staged(run.folder("evaluate")) as scratch:
         (scratch / "metrics.json").write_text(canonical_json(metrics), encoding="utf-8")
         (scratch / "scores.json").write_text(canonical_json(headline(metrics)), encoding="utf-8")
@@ -178,13 +185,13 @@ def _load_model(run: Run) -> Any:
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def _loader(run: Run | CheckpointTest, tested: Tested) -> Any:
+def _loader(run: Run | CheckpointTest, pipeline: list[dict[str, Any]]) -> Any:
     """A loader of this process's share of the split."""
     from mmengine.runner import Runner
 
     from pipelines.config import dataloader
 
-    config = dataloader(run, run.evaluation.split, run.evaluation.batch_size, tested.pipeline)
+    config = dataloader(run, run.evaluation.split, run.evaluation.batch_size, pipeline)
     config["sampler"] = {"type": BatchShare, "batch_size": config["batch_size"]}
     return Runner.build_dataloader(config)
 
@@ -204,7 +211,7 @@ def _count(
         yield Counted(image.stem, pixels, image.prediction, features, image.missing)
 
 
-def _predict(run: Run | CheckpointTest, tested: Tested, loader: Any) -> Iterator[Prediction]:
+def _predict(run: Run | CheckpointTest, model: Any, loader: Any) -> Iterator[Prediction]:
     """What `model` predicts for every image that `loader` gives, in order."""
     import numpy as np
     import torch
@@ -212,10 +219,10 @@ def _predict(run: Run | CheckpointTest, tested: Tested, loader: Any) -> Iterator
     from pipelines.features import NoFeatureMapError, feature_maps, map_labels, record_features
 
     ignore_index = run.dataset.card.ignore_index
-    seen = record_features(tested.model)
+    seen = record_features(model)
     with torch.inference_mode():
         for batch in loader:
-            samples, maps, missing = tested.model.test_step(batch), None, ""
+            samples, maps, missing = model.test_step(batch), None, ""
             try:
                 maps = feature_maps(seen, len(samples)).float().cpu()
             except NoFeatureMapError as error:
