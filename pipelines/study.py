@@ -43,6 +43,8 @@ DATA = Path("data")
 RESULTS = Path("results")
 WORK = Path("work")
 REPORTS = Path("reports")
+REFERENCE = PARAMS / "reference.yaml"
+"""Published results of others; a project may do without."""
 DOWNLOADS = DATA / "downloads"
 CHECKSUMS = PARAMS / "datasets" / "checksums.json"
 """What downloads were, whose publishers name no checksum; written by fetch."""
@@ -546,7 +548,8 @@ class Study:
     def input_receipts(self, stage: str) -> list[Path]:
         """The receipts that compare or report depends on."""
         if stage == "report":
-            return [self.output("compare", "receipt.json")]
+            known = [REFERENCE] if REFERENCE.is_file() else []
+            return [self.output("compare", "receipt.json"), *known]
         return [run.output(stage, "receipt.json") for run in self.runs for stage in RUN_STAGES]
 
     @property
