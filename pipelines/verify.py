@@ -95,8 +95,8 @@ def _run_faults(run: Run) -> Iterator[str]:
     metrics = read_json(path)
     groups = {name: group["classes"] for name, group in metrics["groups"].items()}
     expected = scores(confusion, card.classes, groups)
-    found = {name: value for name, value in metrics.items() if name in expected}
-    for key, found, wanted in _unequal(found, expected):
+    counted = {name: value for name, value in metrics.items() if name in expected}
+    for key, found, wanted in _unequal(counted, expected):
         yield f"{path}: {key} is {found}, expected {wanted}, by {confusion_file}"
     path = run.output("evaluate", "scores.json")
     if path.is_file():
