@@ -31,6 +31,7 @@ SCORES = ("mIoU", "mAcc", "aAcc", *(f"mIoU/{group}" for group in GROUPS))
 _TEXT = [
     *(*KEYS, "metric", "truth", "prediction"),
     *("claim", "against", "direction", "verdict", "reason"),
+    *("class", "group", "measure", "part"),
 ]
 
 _POINTS = [*KEYS, "seed", "iteration", "metric", "value"]
@@ -221,6 +222,11 @@ def _read(study: Study, stem: str) -> pd.DataFrame:
         raise PipelineError(
             f"{path}: not found; run python -m pipelines.compare --study {study.argument}"
         )
+    return read_csv(path)
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """What `write_csv` wrote: text where a column holds names, numbers elsewhere."""
     # Names are text even where they read like a number or a missing value ("9", "null").
     numbers = pd.read_csv(path, nrows=0).columns.difference(_TEXT)
     return pd.read_csv(

@@ -82,8 +82,13 @@ def trained_model(run: Run) -> ConfigDict:
 
 
 def training_config(run: Run, work_dir: Path) -> Config:
-    """The complete config of a training, for mmengine's Runner."""
-    training, batch, entry = run.training, run.training.batch_size, run.entry
+    """The complete config of a training, for mmengine's Runner.
+
+    The processes of the study share each batch: mmengine's sampler deals the images of a batch of
+    one process out to them, and DDP averages their gradients.
+    """
+    training, processes, entry = run.training, run.study.file.processes, run.entry
+    batch = training.batch_size // processes
     plugin_modules = [run.spec.plugin.split(":")[0]] if run.spec.plugin else []
     entry_modules = [f"pipelines.{path.stem}" for path in of_entry(run)]
     validated = training.validation_interval is not None
@@ -134,6 +139,7 @@ def training_config(run: Run, work_dir: Path) -> Config:
             *([{"type": "CompileHook"}] if entry.compile else []),
             {"type": "DiagnosticsHook", "interval": _diagnostics_interval(training)},
             {"type": "ReseedHook", "seed": run.seed, "priority": "VERY_LOW"},
+            *([{"type": "MeanOfRanksHook"}] if processes > 1 else []),
         ],
         "log_processor": {"by_epoch": False},
         "visualizer": {
@@ -141,6 +147,8 @@ def training_config(run: Run, work_dir: Path) -> Config:
             "vis_backends": [{"type": "LocalVisBackend"}],
         },
     }
+    if processes > 1:
+        config["launcher"] = "pytorch"
     if validated:
         config["val_dataloader"] = dataloader(run, "val", batch, evaluation_pipeline(run))
         config["val_cfg"] = {"type": "ValLoop"}

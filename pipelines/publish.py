@@ -1,8 +1,9 @@
 """Copy a study's report to the committed folder `reports/<study>` and its table to README.md.
 
 Stages write to ignored places; publishing is an act. It takes the report as it is, the tables of
-compare, and each run's scores, curves and receipts, replaces what was published before as a whole,
-and lists it all in a manifest. `python -m pipelines.report --check` checks what is published.
+compare and analyse, and each run's scores, curves and receipts, replaces what was published before
+as a whole, and lists it all in a manifest. `python -m pipelines.report --check` checks what is
+published.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from pipelines import manifest, readme, verify
-from pipelines.artifacts import read_json, sha256_file
+from pipelines.artifacts import read_json, sha256_file, sha256_folder
 from pipelines.cli import guarded, stage_parser
 from pipelines.errors import PipelineError
 from pipelines.study import REPORTS, STUDY_STAGES, Dataset, Study
@@ -93,6 +94,10 @@ def _check_current(study: Study) -> None:
         for file, digest in files.items():
             if not file.is_file() or sha256_file(file) != digest:
                 raise PipelineError(f"{path}: {file} is not what it was then; {again}")
+        for name, digest in receipt.get("digests", {}).items():
+            folder = path.parent / name
+            if not folder.is_dir() or sha256_folder(folder) != digest:
+                raise PipelineError(f"{path}: {folder} is not what it was then; {again}")
     for run in study.runs:
         for stage, names in _RUN_FILES.items():
             for name in names:
@@ -104,14 +109,12 @@ def _check_current(study: Study) -> None:
 
 
 def _copy(study: Study, target: Path) -> None:
-    places = {"report": target} | {
-        stage: target / stage for stage in STUDY_STAGES if stage != "report"
-    }
-    for stage, place in places.items():
-        folder = study.folder(stage)
-        shutil.copytree(
-            folder, place, ignore=_all_but(_STUDY_FILES[stage], folder), dirs_exist_ok=True
-        )
+    for stage in STUDY_STAGES:
+        place = target if stage == "report" else target / stage
+        place.mkdir(parents=True, exist_ok=True)
+        for name in _STUDY_FILES[stage]:
+            copy = shutil.copytree if name.endswith("/") else shutil.copyfile
+            copy(study.output(stage, name), place / name)
     for run in study.runs:
         for stage, names in _RUN_FILES.items():
             place = target / "runs" / run.name / stage
@@ -136,12 +139,6 @@ def _swap(folder: Path, new: Path, old: Path) -> None:
         if old.exists():
             old.rename(folder)
         raise
-
-
-def _all_but(wanted: tuple[str, ...], folder: Path):
-    """For copytree: of what lies directly in `folder` these files and folders, and all in them."""
-    kept = {name.rstrip("/") for name in wanted}
-    return lambda here, names: [n for n in names if Path(here) == folder and n not in kept]
 
 
 def main(argv: list[str] | None = None) -> int:

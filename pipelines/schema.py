@@ -113,6 +113,8 @@ class Augmentation(Strict):
 class Training(Strict):
     iterations: Annotated[int, Field(gt=0)]
     batch_size: Annotated[int, Field(gt=0)]
+    """Images of one step of the optimiser, however many processes share them: the learning rate
+    goes with it, and does not change with the study's `processes`."""
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
@@ -157,7 +159,7 @@ class Evaluation(Strict):
     batch_size: Annotated[int, Field(gt=0)] = 1
     """Images of unequal sizes are evaluated one by one, whatever stands here."""
     gallery: Annotated[int, Field(ge=0)] = 4
-    """Images whose predictions are kept for the report: evenly spaced over the split."""
+    """Images that the report shows: best, median and worst ones by their own mean IoU."""
 
 
 class Claim(Strict):
@@ -192,6 +194,12 @@ class StudyFile(Strict):
     seeds: Annotated[list[Seed], Field(min_length=1)]
     threads: Annotated[int, Field(gt=0)]
     """CPU threads a run computes with. Part of the experiment: sums depend on it."""
+    processes: Annotated[int, Field(gt=0)] = 1
+    """Processes a run is trained and evaluated with, each with `threads` and, where there are some,
+    a GPU of its own. They share every batch equally. Part of the experiment, like `threads`."""
+    gpus: bool = False
+    """Refuse to run without GPUs, and have drivers ask for one a process. Otherwise GPUs are used
+    where there are some."""
     image_scale: Annotated[float, Field(gt=0)] = 1.0
     """Factor on height and width of all images before anything else is done to them. Predictions
     are brought back: scores are always those of the labels at their own size."""

@@ -91,14 +91,19 @@ STUDY_STAGES = {
         *("runs.csv", "summary.csv", "paired.csv", "claims.csv"),
         *("curves.csv", "confusion.csv"),
     ),
+    "analyse": (
+        *("measures.csv", "summary.csv", "paired.csv", "classes.csv", "long_tail.csv"),
+        *("drift.csv", "drift_compared.csv", "anchors.csv", "left_out.csv"),
+    ),
     "report": (
-        *("report.md", "table.md", "table.csv", "table.tex"),
-        *("per_class.csv", "claims.csv"),
-        *("per_class.png", "gallery.png", "curves.png"),
-        *("per_class.svg", "gallery.svg", "curves.svg"),
+        *("report.md", "index.html", "tables/", "figures/", "runtime/", "gallery.npz"),
+        *("table.md", "table.csv", "table.tex", "per_class.csv", "claims.csv"),
     ),
 }
-"""What each stage of a whole study writes, besides receipt.json and runtime.json."""
+"""What each stage of a whole study writes, besides receipt.json and runtime.json.
+
+A name that ends in a slash is a folder.
+"""
 
 VIEWS = ("index.html",)
 """Outputs of report that show run-time facts (time, memory, commits): published, but no receipt
@@ -350,6 +355,11 @@ class Run:
     def evaluation(self) -> Evaluation:
         return self.study.file.evaluation
 
+    @property
+    def keeps_predictions(self) -> bool:
+        """Whether evaluate keeps what it predicts: of the study's first seed, to be looked at."""
+        return self.evaluation.gallery > 0 and self.seed == self.study.file.seeds[0]
+
     def folder(self, stage: str) -> Path:
         """Where `stage` (train or evaluate) of this run writes."""
         return self.study._run_folder(self.name, stage)
@@ -382,7 +392,7 @@ class Run:
         own = ENTRY_OF_TRAINING if stage == "evaluate" else {"pretrained"}
         parameters = {
             "model": values(self.entry, exclude={"title"} | own),
-            **values(self.study.file, include={"threads", "image_scale"}),
+            **values(self.study.file, include={"threads", "processes", "image_scale"}),
         }
         if stage == "train" and self.weights is not None:
             parameters["model"]["pretrained"] = self.weights.parameters(
@@ -498,11 +508,13 @@ class Study:
             own = "batch_size" in self.file.methods[method].training
             key = f"methods.{method}.training.batch_size" if own else "training.batch_size"
             for model, entry in self.models.items():
-                if training.batch_size % entry.accumulate:
+                parts = self.file.processes * entry.accumulate
+                if training.batch_size % parts:
                     raise PipelineError(
-                        f"{self.path}: {key}: {training.batch_size} images cannot be cut into the "
-                        f"{entry.accumulate} equal parts of accumulate in "
-                        f"{params_file('models', model)}"
+                        f"{self.path}: {key}: {training.batch_size} images cannot be shared "
+                        f"equally by the study's {self.file.processes} processes with the "
+                        f"{entry.accumulate} parts each of accumulate in "
+                        f"{params_file('models', model)}; expected a multiple of {parts}"
                     )
 
     def _check_claims(self) -> None:
@@ -546,11 +558,22 @@ class Study:
         return _validated(f"{self.path}: methods.{method}.training", Training, merged)
 
     def input_receipts(self, stage: str) -> list[Path]:
-        """The receipts that compare or report depends on."""
+        """The receipts that a stage of the whole study depends on."""
         if stage == "report":
             known = [REFERENCE] if REFERENCE.is_file() else []
-            return [self.output("compare", "receipt.json"), *known]
-        return [run.output(stage, "receipt.json") for run in self.runs for stage in RUN_STAGES]
+            return [self.output(s, "receipt.json") for s in ("compare", "analyse")] + known
+        stages = ("evaluate",) if stage == "analyse" else RUN_STAGES
+        return [run.output(stage, "receipt.json") for run in self.runs for stage in stages]
+
+    @property
+    def run_threads(self) -> int:
+        """CPU threads that a run needs, for a driver."""
+        return self.file.threads * self.file.processes
+
+    @property
+    def run_gpus(self) -> int:
+        """GPUs that a driver asks for a run; 0 where it takes what there is."""
+        return self.file.processes if self.file.gpus else 0
 
     @property
     def argument(self) -> str:
@@ -575,11 +598,13 @@ class Study:
         return REPORTS / self.name
 
     def folder(self, stage: str) -> Path:
-        """Where `stage` (compare or report) of the whole study writes."""
+        """Where `stage` (compare, analyse or report) of the whole study writes."""
         return self.results / stage
 
     def output(self, stage: str, name: str) -> Path:
-        if name not in (*STUDY_STAGES[stage], "receipt.json", "runtime.json"):
+        """A file that `stage` declares, or one in a folder that it declares."""
+        folder = f"{name.partition('/')[0]}/"
+        if not {name, folder} & {*STUDY_STAGES[stage], "receipt.json", "runtime.json"}:
             raise KeyError(f"stage {stage} declares no output {name}")
         return self.folder(stage) / name
 
@@ -642,11 +667,13 @@ class Study:
         raise PipelineError(f"--run {name}: study {self.name!r} has no such run; it has\n  {known}")
 
     def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
-        """All that determines what compare or report write besides their inputs.
+        """All that determines what compare, analyse or report write besides their inputs.
 
         `defaults=False` leaves out what has its default value.
         """
         runs = [run.name for run in self.runs]
+        if stage == "analyse":
+            return {"baseline": self.file.baseline, "runs": runs}
         if stage == "compare":
             parameters = {"baseline": self.file.baseline, "runs": runs}
             if defaults or self.file.claims:

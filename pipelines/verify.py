@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from pipelines import manifest, pages, readme, tables
-from pipelines.artifacts import canonical_json, read_json, sha256_file
+from pipelines.artifacts import canonical_json, read_json, sha256_file, sha256_folder
 from pipelines.compare import Comparison, csv_text
 from pipelines.errors import PipelineError
 from pipelines.metrics import headline, scores
@@ -65,6 +65,10 @@ def _receipt_faults(study: Study) -> Iterator[str]:
         for file, digest in files.items():
             if file.is_file() and (found := sha256_file(file)) != digest:
                 yield f"{file}: sha256 is {found}, expected {digest}, as {path} says"
+        for name, digest in receipt.get("digests", {}).items():
+            folder = path.parent / name
+            if folder.is_dir() and (found := sha256_folder(folder)) != digest:
+                yield f"{folder}: sha256 is {found}, expected {digest}, as {path} says"
     compared = home / "compare" / "receipt.json"
     chain = [(compared, run.output("evaluate", "metrics.json")) for run in study.runs]
     for run in study.runs:

@@ -142,5 +142,7 @@ def written(folder: Path) -> dict[Path, bytes]:
         path.relative_to(folder): path.read_bytes()
         for root in ("data/raw", "data/prepared", "results")
         for path in (folder / root).rglob("*")
-        if path.is_file() and path.name not in ("runtime.json", ".snakemake_timestamp", *VIEWS)
+        if path.is_file()
+        and path.name not in ("runtime.json", ".snakemake_timestamp", *VIEWS)
+        and path.parent.name != "runtime"
     }
