@@ -73,6 +73,16 @@ def test_a_second_call_plans_nothing(finished):
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
+def test_snakemake_s_own_report_has_tables_and_figures_with_captions(finished):
+    done = snakemake(finished, "--report", "snakemake.html")
+    assert done.returncode == 0, done.stderr[-4000:]
+    page = (finished / "snakemake.html").read_text(encoding="utf-8")
+    for words in ("One study of semantic anchors", "Scores of all compared methods in percent"):
+        assert words in page
+    for name in ("table.csv", "per_class.csv", "claims.csv", "figures/per_class.svg"):
+        assert f"results/mini/report/{name}" in page, name
+
+
 @pytest.mark.parametrize(
     ("old", "new", "rules"),
     [
