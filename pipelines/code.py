@@ -17,14 +17,20 @@ _MODULES = {
     "fetch": ("fetch", "fetching"),
     "weights": ("fetch", "fetching"),
     "prepare": ("prepare", "preparing", "digits", "drawing"),
-    "train": ("train", "config", "hooks", "curves"),
+    "train": ("train", "config", "loading", "hooks", "curves"),
     "evaluate": (
-        *("evaluate", "config", "metrics"),
+        *("evaluate", "config", "multi_scale", "metrics"),
         *("analysis", "collect", "features", "feature_statistics"),
     ),
     "compare": ("compare", "statistics", "inference", "claims"),
-    "report": ("report", "tables", "figures", "pages", "claims"),
+    "analyse": ("analyse", "analyses", "analysis", "compare", "statistics", "inference"),
+    "report": (
+        *("report", "tables", "figures", "pages", "illustrations", "claims"),
+        *("sections", "gallery", "embedding", "rendering", "analysis", "analyses"),
+    ),
 }
+
+_SOURCES = (".py", ".j2", ".css", ".js")
 
 
 _OF_ENTRY = {"pretrained": "pretrained", "precision": "precision", "accumulate": "accumulation"}
@@ -61,8 +67,10 @@ def of_entry(run: Run) -> list[Path]:
 
 
 def source_files(path: Path) -> list[Path]:
-    """`path` itself, or the Python files of a package."""
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    """`path` itself, or the Python files and templates of a package."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.suffix in _SOURCES)
 
 
 def _plugin(plugin: str) -> list[Path]:

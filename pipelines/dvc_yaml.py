@@ -33,6 +33,7 @@ from pipelines.study import (
     ENTRY_OF_TRAINING,
     PARAMS,
     RUN_STAGES,
+    SEEN_IN_TRAINING,
     STUDY_STAGES,
     WEIGHTS_DECIDED_BY,
     WEIGHTS_SHOWN,
@@ -65,7 +66,7 @@ _HEADER = """\
 
 
 def render_study(study: Study) -> str:
-    """The text of the dvc.yaml of `study`: its runs, compare and report."""
+    """The text of the dvc.yaml of `study`: its runs, compare, analyse and report."""
     file = study_file(study)
     up = "../" * (len(file.parts) - 1)
     stages = {
@@ -165,13 +166,25 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
     any_data = dataclasses.replace(some.dataset, name="${item.dataset}")
     run = dataclasses.replace(some, dataset=any_data, seed="${item.seed}")
     given = study.file.model_fields_set
-    keys = ["threads", *(["image_scale"] if "image_scale" in given else [])]
+    keys = ["threads", *(key for key in ("processes", "image_scale") if key in given)]
+    parts = {"evaluation"}
     if stage == "train":
         own = [key for key in ("plugin", "options", "training") if key in spec.model_fields_set]
         keys += ["from_scratch"] if "from_scratch" in given else []
         keys += ["training", *(f"methods.{method}.{key}" for key in own)]
+        parts = {"training"}
+        alike = [r for r in study.runs if (r.model, r.method) == (model, method)]
+        if any(r.training.validation_interval is not None for r in alike):
+            seen = SEEN_IN_TRAINING & study.file.evaluation.model_fields_set
+            keys += [f"evaluation.{key}" for key in sorted(seen)]
+            parts = {"training", "evaluation"}
     elif "evaluation" in given:
         keys += ["evaluation"]
+    keys += [
+        f"overrides.{name}"
+        for name, override in study.file.overrides.items()
+        if model in (override.models or [model]) and parts & override.model_fields_set
+    ]
     left_out = {"title"} | (ENTRY_OF_TRAINING if stage == "evaluate" else set())
     return {
         "matrix": {"dataset": "${datasets}", "seed": f"${{{seeds}}}"},
@@ -187,10 +200,10 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
 
 def _study_stage(study: Study, stage: str) -> dict[str, Any]:
     file = study.path.as_posix()
-    if stage == "compare":
+    if stage in ("compare", "analyse"):
         methods = study.file.methods.items()
         seeds = [f"methods.{name}.seeds" for name, spec in methods if spec.seeds is not None]
-        claims = ["claims"] if study.file.claims else []
+        claims = ["claims"] if study.file.claims and stage == "compare" else []
         params: list[Any] = [{file: ["baseline", "datasets", "models", "seeds", *seeds, *claims]}]
         # The whole folder, since a list of all runs would not follow a changed list of seeds.
         deps = [study.run_folder]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipelines.study import VIEWS
 from tests.pipelines import mini
 
 RECIPE = {"iterations": 2, "validation_interval": None, "checkpoint_interval": 1}
@@ -141,5 +142,7 @@ def written(folder: Path) -> dict[Path, bytes]:
         path.relative_to(folder): path.read_bytes()
         for root in ("data/raw", "data/prepared", "results")
         for path in (folder / root).rglob("*")
-        if path.is_file() and path.name not in ("runtime.json", ".snakemake_timestamp")
+        if path.is_file()
+        and path.name not in ("runtime.json", ".snakemake_timestamp", *VIEWS)
+        and path.parent.name != "runtime"
     }
