@@ -105,6 +105,15 @@ def test_a_change_runs_again_what_depends_on_it(finished, old, new, rules):
         study.write_text(content)
 
 
+def test_a_run_asks_for_the_cores_and_gpus_of_all_its_processes(tmp_path):
+    write_study(tmp_path, processes=2, gpus=True)
+    planned = snakemake(tmp_path, "--dry-run", "--resources", "gpu=4")
+    jobs = re.findall(r"^rule (\w+):\n((?: +.*\n)+)", planned.stdout, flags=re.MULTILINE)
+    asked = {rule: ("threads: 2" in job, "gpu=2" in job) for rule, job in jobs}
+    asked = {rule: asked[rule] for rule in ("train", "evaluate", "compare")}
+    assert asked == {"train": (True, True), "evaluate": (True, True), "compare": (False, False)}
+
+
 def test_a_failed_run_leaves_the_others_and_a_partial_report(tmp_path):
     methods = mini.study_file()["methods"]
     methods["broken"] = {"label": "Broken", "plugin": "broken:apply"}
