@@ -14,7 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import analysis
-from pipelines.feature_statistics import FeatureStatistics
+from pipelines.feature_statistics import FeatureStatistics, ImageClass
+
+ImageFeatures = dict[int, ImageClass]
+"""Features of one image, by class."""
 
 _ANCHORS = "semantic_anchors"
 
@@ -51,13 +54,26 @@ class Collector:
             labels: class ids; others are left out.
             stride: rows and columns of the model's input for a pixel of the map.
         """
+        self.join_features(self.of_image(len(self._stems) - 1, features, labels, stride))
+
+    def of_image(
+        self, index: int, features: np.ndarray, labels: np.ndarray, stride: Sequence[float]
+    ) -> ImageFeatures:
+        """What `join_features` needs of an image, as `add_features`, and its index in the split.
+
+        Another process may do this part, and have another collector for it.
+        """
         if self._features is None:
             shape = len(self._classes), features.shape[0]
             self._features = FeatureStatistics(
                 shape[0], shape[1], analysis.sample_size(*shape), self._seed
             )
             self._stride = np.array(stride, np.float64)
-        self._features.add(len(self._stems) - 1, features, labels)
+        return self._features.of_image(index, features, labels)
+
+    def join_features(self, found: ImageFeatures) -> None:
+        """Add the features of the image that was added last."""
+        self._features.join(found)
 
     def without_features(self, reason: str) -> None:
         """Keep nothing about features, since of some image there is no map."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -168,6 +169,18 @@ def _line(index: int) -> dict:
         "linestyle": _LINES[index % len(_LINES)],
         "linewidth": 1.3,
     }
+
+
+class MethodStyle(NamedTuple):
+    """How a method looks in all figures: keyword arguments of matplotlib's `plot`."""
+
+    marker: dict
+    line: dict
+
+
+def method_style(index: int) -> MethodStyle:
+    """Of the method at this place, the baseline at 0."""
+    return MethodStyle(_marker(index), _line(index))
 
 
 def gallery_figure(

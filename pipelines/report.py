@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines import figures, gallery, illustrations, pages
+from pipelines import figures, gallery, illustrations, pages, verify
 from pipelines.artifacts import Stopwatch, read_json, sha256_folder, staged, write_receipt
 from pipelines.cli import guarded, stage_parser
 from pipelines.compare import Comparison, all_finished, finished, write_csv
@@ -23,7 +23,7 @@ from pipelines.gallery import Panel, kept
 from pipelines.pages import Material
 from pipelines.rendering import files, html, markdown
 from pipelines.sections import Report, Section
-from pipelines.study import STUDY_STAGES, Run, Study
+from pipelines.study import STUDY_STAGES, VIEWS, Run, Study
 
 
 def report(study: Study) -> None:
@@ -44,6 +44,7 @@ def report(study: Study) -> None:
             parameters=study.parameters_hash("report"),
             inputs=inputs(study),
             digests={name: sha256_folder(scratch / name) for name in (files.TABLES, files.FIGURES)},
+            views=VIEWS,
         )
         watch.write(scratch)
 
@@ -161,9 +162,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--show", action="store_true", help="print the finished report's table; write nothing"
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; fail when what is published, of any study, does not follow from the "
+        "published runs",
+    )
     args = parser.parse_args(argv)
 
     def command() -> None:
+        if args.check:
+            print(verify.verify())
+            return
         study = Study.load(args.study)
         if args.show:
             show(study)

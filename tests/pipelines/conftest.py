@@ -91,7 +91,8 @@ def _finish(run: Run) -> None:
     table.to_csv(folder / "confusion.csv", index_label="truth")
     np.savez_compressed(folder / "predictions.npz", **(kept if run.keeps_predictions else {}))
     collector.write(folder / "analysis.npz", classifier={}, state={}, log={})
-    _receipt(folder, "evaluate", run.name, run.parameters_hash("evaluate"))
+    inputs = [run.output("train", "receipt.json"), run.dataset.receipt]
+    _receipt(folder, "evaluate", run.name, run.parameters_hash("evaluate"), inputs)
 
 
 def _train(run: Run, rng: np.random.Generator) -> None:
@@ -106,7 +107,7 @@ def _train(run: Run, rng: np.random.Generator) -> None:
         curves["mIoU"] = np.where(measured, 60 * (1 - np.exp(-iterations / 8)), np.nan)
         curves["mIoU"] += rng.standard_normal()
     curves.to_csv(folder / "curves.csv", index=False)
-    _receipt(folder, "train", run.name, run.parameters_hash("train"))
+    _receipt(folder, "train", run.name, run.parameters_hash("train"), [run.dataset.receipt])
 
 
 def _prepare(dataset) -> None:
@@ -129,8 +130,8 @@ def _prepare(dataset) -> None:
     _receipt(dataset.prepared, "prepare", dataset.name, "0" * 64)
 
 
-def _receipt(folder: Path, stage: str, subject: str, parameters: str) -> None:
-    write_receipt(folder, stage=stage, subject=subject, parameters=parameters, inputs=[])
+def _receipt(folder: Path, stage: str, subject: str, parameters: str, inputs=()) -> None:
+    write_receipt(folder, stage=stage, subject=subject, parameters=parameters, inputs=inputs)
     (folder / "runtime.json").write_text('{"wall_seconds": 1.5}\n')
 
 
