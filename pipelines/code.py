@@ -26,6 +26,7 @@ _MODULES = {
     "analyse": ("analyse", "analyses", "analysis", "compare", "statistics", "inference"),
     "report": (
         *("report", "tables", "figures", "pages", "illustrations", "claims"),
+        *("reference", "published", "provenance"),
         *("sections", "gallery", "embedding", "rendering", "analysis", "analyses"),
     ),
 }

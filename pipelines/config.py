@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mmseg
 from mmengine.config import Config, ConfigDict
@@ -16,6 +16,9 @@ from pipelines.code import of_entry
 from pipelines.errors import PipelineError
 from pipelines.schema import Evaluation, ModelEntry, Optimizer, Training
 from pipelines.study import Run, params_file
+
+if TYPE_CHECKING:
+    from pipelines.checkpoint import CheckpointTest
 
 MMSEG_CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
 
@@ -32,15 +35,7 @@ def baseline_model(run: Run) -> ConfigDict:
         PipelineError: when that package has no such config, or the config starts from published
             weights and neither the entry nor the study says what to do about them.
     """
-    path = MMSEG_CONFIGS / run.entry.config
-    if not path.is_file():
-        raise PipelineError(
-            f"{params_file('models', run.model)}: config: the installed mmsegmentation has no "
-            f"{run.entry.config!r} below .mim/configs"
-        )
-    config = Config.fromfile(path)
-    config.merge_from_dict({"model": run.entry.model})
-    model = config.model
+    model = entry_config(run.model, run.entry).model
     named = _without_weights(model)
     said = "pretrained" in run.entry.model_fields_set or run.study.file.from_scratch
     if named and not said:
@@ -57,6 +52,24 @@ def baseline_model(run: Run) -> ConfigDict:
     )
     model["test_cfg"] = test_cfg(run.evaluation)
     return model
+
+
+def entry_config(name: str, entry: ModelEntry) -> Config:
+    """The config of the installed mmsegmentation package that a model entry starts from, changed
+    as it says.
+
+    Raises:
+        PipelineError: when that package has no such config.
+    """
+    path = MMSEG_CONFIGS / entry.config
+    if not path.is_file():
+        raise PipelineError(
+            f"{params_file('models', name)}: config: the installed mmsegmentation has no "
+            f"{entry.config!r} below .mim/configs"
+        )
+    config = Config.fromfile(path)
+    config.merge_from_dict({"model": entry.model})
+    return config
 
 
 def test_cfg(evaluation: Evaluation) -> dict[str, Any]:
@@ -196,7 +209,9 @@ def optim_wrapper(run: Run) -> dict[str, Any]:
     return {"type": "AmpOptimWrapper", "dtype": "float16", "loss_scale": "dynamic"} | parts
 
 
-def dataloader(run: Run, split: str, batch_size: int, pipeline: list[dict]) -> dict[str, Any]:
+def dataloader(
+    run: Run | CheckpointTest, split: str, batch_size: int, pipeline: list[dict]
+) -> dict[str, Any]:
     """Config of a loader over a prepared split; shuffled without end for `train`.
 
     It loads in the main process: worker processes would compete with runs that share the machine.
@@ -218,7 +233,9 @@ def dataloader(run: Run, split: str, batch_size: int, pipeline: list[dict]) -> d
     }
 
 
-def _dataset(run: Run, split: str, suffix: str, pipeline: list[dict]) -> dict[str, Any]:
+def _dataset(
+    run: Run | CheckpointTest, split: str, suffix: str, pipeline: list[dict]
+) -> dict[str, Any]:
     """Config of those images of a prepared split whose files end in `suffix`."""
     card = run.dataset.card
     return {

@@ -44,6 +44,8 @@ DATA = Path("data")
 RESULTS = Path("results")
 WORK = Path("work")
 REPORTS = Path("reports")
+REFERENCE = PARAMS / "reference.yaml"
+"""Published results of others; a project may do without."""
 DOWNLOADS = DATA / "downloads"
 CHECKSUMS = PARAMS / "datasets" / "checksums.json"
 """What downloads were, whose publishers name no checksum; written by fetch."""
@@ -608,7 +610,8 @@ class Study:
     def input_receipts(self, stage: str) -> list[Path]:
         """The receipts that a stage of the whole study depends on."""
         if stage == "report":
-            return [self.output(earlier, "receipt.json") for earlier in ("compare", "analyse")]
+            known = [REFERENCE] if REFERENCE.is_file() else []
+            return [self.output(s, "receipt.json") for s in ("compare", "analyse")] + known
         stages = ("evaluate",) if stage == "analyse" else RUN_STAGES
         return [run.output(stage, "receipt.json") for run in self.runs for stage in stages]
 

@@ -73,6 +73,16 @@ def test_a_second_call_plans_nothing(finished):
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
+def test_snakemake_s_own_report_has_tables_and_figures_with_captions(finished):
+    done = snakemake(finished, "--report", "snakemake.html")
+    assert done.returncode == 0, done.stderr[-4000:]
+    page = (finished / "snakemake.html").read_text(encoding="utf-8")
+    for words in ("One study of semantic anchors", "Scores of all compared methods in percent"):
+        assert words in page
+    for name in ("table.csv", "per_class.csv", "claims.csv", "figures/per_class.svg"):
+        assert f"results/mini/report/{name}" in page, name
+
+
 @pytest.mark.parametrize(
     ("old", "new", "rules"),
     [
@@ -93,6 +103,15 @@ def test_a_change_runs_again_what_depends_on_it(finished, old, new, rules):
         assert named == rules | {"all"}
     finally:
         study.write_text(content)
+
+
+def test_a_run_asks_for_the_cores_and_gpus_of_all_its_processes(tmp_path):
+    write_study(tmp_path, processes=2, gpus=True)
+    planned = snakemake(tmp_path, "--dry-run", "--resources", "gpu=4")
+    jobs = re.findall(r"^rule (\w+):\n((?: +.*\n)+)", planned.stdout, flags=re.MULTILINE)
+    asked = {rule: ("threads: 2" in job, "gpu=2" in job) for rule, job in jobs}
+    asked = {rule: asked[rule] for rule in ("train", "evaluate", "compare")}
+    assert asked == {"train": (True, True), "evaluate": (True, True), "compare": (False, False)}
 
 
 def test_a_failed_run_leaves_the_others_and_a_partial_report(tmp_path):

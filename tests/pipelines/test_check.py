@@ -7,23 +7,31 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from pipelines import compare, figures, manifest, publish, report, verify
-from pipelines.artifacts import canonical_json, read_json, sha256_file
+from pipelines import analyse, compare, figures, manifest, publish, report, verify
+from pipelines.artifacts import canonical_json, read_json, sha256_file, sha256_folder
 from pipelines.errors import PipelineError
 from pipelines.study import Study
 
 README = "# Title\n\n<!-- table:mini -->\n<!-- /table:mini -->\n"
+PUBLISHED = {"source": "them", "label": "Theirs", "dataset": "shapes", "model": "Tiny"}
+PUBLISHED |= {"entry": "tiny_net", "value": 41.5, "recipe": {"iterations": 20}}
 RUN = "runs/shapes/tiny_net/sar/seed1"
 DERIVED = [
     *("table.md", "table.csv", "table.tex", "per_class.csv", "claims.csv"),
     *(f"compare/{stem}.csv" for stem in ("runs", "summary", "paired", "claims", "curves")),
     *("compare/confusion.csv", f"{RUN}/evaluate/metrics.json", f"{RUN}/evaluate/scores.json"),
     *(f"{RUN}/evaluate/confusion.csv", f"{RUN}/train/curves.csv"),
+    *("analyse/measures.csv", "analyse/summary.csv", "runtime/provenance.csv"),
+    *(f"tables/comparison.{suffix}" for suffix in ("csv", "md", "tex", "parquet")),
+    *(f"tables/{stem}.csv" for stem in ("claims", "controls", "published")),
+    "tables/per_class-shapes-tiny_net.csv",
 ]
 """Files whose numbers follow from others, or others from theirs."""
 KEPT = [
-    *("report.md", "receipt.json", "manifest.json", "curves.svg", "data/shapes/info.json"),
+    *("report.md", "index.html", "receipt.json", "manifest.json", "data/shapes/info.json"),
+    *("figures/curves.svg", "gallery.npz", "runtime/provenance.tex"),
     *("compare/receipt.json", f"{RUN}/evaluate/receipt.json", f"{RUN}/train/receipt.json"),
     *(f"{RUN}/train/runtime.json", f"{RUN}/evaluate/analysis.npz"),
 ]
@@ -36,12 +44,18 @@ def project(fabricate_here, tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(figures, "save", _placeholder)
-        claims = {"better": {"metric": "mIoU", "method": "sar", "direction": "higher", "margin": 1}}
-        claims["better"]["margin"] = 1.0
+        save = figures.save
+        small = Figure(figsize=(0.1, 0.1))
+        patch.setattr(figures, "save", lambda figure, *where: save(small, *where))
+        reference = {"sources": {}, "results": [PUBLISHED]}
+        reference["sources"]["them"] = {"title": "Them", "url": "https://x.org", "codebase": "x"}
+        claim = {"metric": "mIoU", "method": "sar", "direction": "higher", "margin": 1.0}
+        claims = {"better": claim}
         study = fabricate_here(claims=claims)
         Path("README.md").write_text(README)
+        Path("params/reference.yaml").write_text(json.dumps(reference))
         compare.compare(study)
+        analyse.analyse(study)
         report.report(study)
         publish.publish(study)
         for scratch in ("results", "data"):
@@ -57,13 +71,13 @@ def published(project, tmp_path, monkeypatch):
     return Path("reports/mini")
 
 
-def _placeholder(figure, folder, stem):
-    for suffix in ("png", "svg"):
-        (folder / f"{stem}.{suffix}").write_text(f"{stem} 1.5")
-
-
 def alter(path: Path) -> None:
     """Change the first decimal of the last number that has some, or the last digit, or a byte."""
+    if path.suffix == ".parquet":
+        frame = pd.read_parquet(path)
+        frame.loc[0, "mIoU_mean"] += 0.1
+        frame.to_parquet(path, index=False)
+        return
     if path.suffix == ".npz":
         content = bytearray(path.read_bytes())
         content[40] ^= 1
@@ -84,6 +98,8 @@ def forge(home: Path) -> None:
             for name in receipt["outputs"]:
                 if (path.parent / name).is_file():
                     receipt["outputs"][name] = sha256_file(path.parent / name)
+            for name in receipt.get("digests", {}):
+                receipt["digests"][name] = sha256_folder(path.parent / name)
             for name in receipt["inputs"]:
                 parts = Path(name).parts
                 place = home.joinpath(*parts[2:]) if parts[0] == "results" else None

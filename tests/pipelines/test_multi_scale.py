@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from pipelines import fetch, prepare, train
 from pipelines.artifacts import read_json
 from pipelines.compare import flat_scores
-from pipelines.config import dataloader, multi_scale_pipeline
+from pipelines.config import dataloader, evaluation_pipeline, multi_scale_pipeline
 from pipelines.errors import PipelineError
 from pipelines.evaluate import _load_model, _loader, _predict, evaluate
 from pipelines.metrics import scores
@@ -79,7 +79,8 @@ def inputs(monkeypatch):
 
 
 def predictions(run: Run) -> list[np.ndarray]:
-    found = [image.prediction for image in _predict(run, _load_model(run), _loader(run))]
+    loader = _loader(run, evaluation_pipeline(run))
+    found = [image.prediction for image in _predict(run, _load_model(run), loader)]
     assert len(found) == 5
     assert len(np.unique(found)) > 3
     return found

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import compare, publish, report, verify
+from pipelines import analyse, compare, publish, report, verify
 from pipelines.errors import PipelineError
 from pipelines.readme import fill
 
@@ -17,6 +17,7 @@ def published(fabricate):
     study = fabricate()
     Path("README.md").write_text(EMPTY)
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     publish.publish(study)
     return study
@@ -26,7 +27,8 @@ def test_reports_hold_tables_figures_scores_and_receipts(published):
     folder = published.published
     for name in (
         *("report.md", "index.html", "table.md", "gallery.npz", "receipt.json", "study.yaml"),
-        *("figures/gallery.svg", "tables/comparison.parquet"),
+        *("figures/gallery.svg", "tables/comparison.parquet", "runtime/provenance.csv"),
+        *("analyse/measures.csv", "data/shapes/info.json", "manifest.json"),
     ):
         assert (folder / name).is_file(), name
     assert (folder / "compare/runs.csv").is_file() and (folder / "compare/receipt.json").is_file()
@@ -86,11 +88,11 @@ def test_check_sees_a_number_changed_in_a_table_in_a_folder(published, capsys):
     path = published.published / "tables/comparison.csv"
     path.write_text(path.read_text().replace("SAR", "XYZ"))
     assert publish.main(["--check"]) == 2
-    assert "reports/mini/tables: was changed" in capsys.readouterr().err
+    assert "reports/mini/tables/comparison.csv: was changed" in capsys.readouterr().err
 
 
 def test_a_report_whose_figures_are_not_its_own_is_not_published(published):
-    published.output("report", "figures/curves.svg").write_text("another")
+    published.output("report", "figures/").joinpath("curves.svg").write_text("another")
     with pytest.raises(PipelineError, match=r"report/figures is not .*run .*pipelines\.report"):
         publish.publish(published)
 
@@ -131,6 +133,7 @@ def test_nothing_is_published_without_a_report_or_with_a_broken_readme(fabricate
     with pytest.raises(PipelineError, match=r"pipelines\.compare --study mini"):
         publish.publish(study)
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     Path("README.md").write_text("<!-- table:mini -->\n")
     with pytest.raises(PipelineError, match="is not followed by"):

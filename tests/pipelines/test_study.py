@@ -75,6 +75,16 @@ CLAIM = {"metric": "mIoU/tail", "method": "sar", "direction": "higher", "margin"
         ),
         ("evaluation", {"split": "train"}, r"evaluation.split: .*'val' or 'test'"),
         ("threads", 0, r"threads: .*greater than 0"),
+        (
+            "processes",
+            4,
+            r"mini.yaml: training.batch_size: 2 images cannot be shared equally by .* 4 processes",
+        ),
+        (
+            "methods.longer.training",
+            {"batch_size": 3, "processes": 2},
+            r"methods.longer.training: processes: Extra inputs",
+        ),
         ("methods.sar.label", "Baseline", r"methods: label 'Baseline' stands here twice"),
         ("methods.baseline.control", True, r"baseline 'baseline' is a control"),
         (
@@ -352,6 +362,9 @@ def test_a_variant_has_the_last_word_by_an_override_of_its_own(edited):
         ("methods.sar.options", {"pull_weight": 0.2}, True, False),
         ("training.batch_size", 4, True, False),
         ("threads", 2, True, True),
+        ("processes", 2, True, True),
+        ("processes", 1, False, False),
+        ("gpus", True, False, False),
         ("image_scale", 0.5, True, True),
         ("variants", {"large": {"threads": 4}}, False, False),
         ("workers", 2, False, False),
@@ -373,6 +386,25 @@ def test_parameters_change_with_what_determines_a_stage(edited, key, value, trai
         for stage in ("train", "evaluate")
     ]
     assert changed == [train, evaluate]
+
+
+def test_a_driver_asks_for_what_all_processes_need(edited):
+    def change(content, **more):
+        content |= {"threads": 3, "processes": 2} | more
+
+    study = edited(change)
+    assert (study.run_threads, study.run_gpus) == (6, 0)
+    study = edited(lambda content: change(content, gpus=True))
+    assert (study.run_threads, study.run_gpus) == (6, 2)
+
+
+def test_the_batch_of_a_method_is_shared_by_the_processes_too(edited):
+    def change(content):
+        content["processes"] = 2
+        content["methods"]["longer"]["training"] = {"batch_size": 3}
+
+    with pytest.raises(PipelineError, match=r"methods.longer.training.batch_size: 3 images"):
+        edited(change)
 
 
 def test_a_study_of_another_folder_is_named_by_its_path(fabricate, tmp_path):
