@@ -20,12 +20,14 @@ from pipelines.errors import PipelineError
 from pipelines.study import REPORTS, STUDY_STAGES, Dataset, Study
 
 _RUN_FILES = {
-    "train": ("curves.csv", "receipt.json", "runtime.json"),
+    "train": ("receipt.json", "runtime.json"),
     "evaluate": (
         *("metrics.json", "scores.json", "confusion.csv", "analysis.npz"),
         *("receipt.json", "runtime.json"),
     ),
 }
+_WHERE_KEPT = {"train": ("curves.csv",), "evaluate": ()}
+"""What a run has too unless it was restored from an early publication, which did without."""
 _STUDY_FILES = {stage: (*names, "receipt.json") for stage, names in STUDY_STAGES.items()}
 
 
@@ -89,10 +91,12 @@ def _check_current(study: Study) -> None:
         receipt = read_json(path)
         if receipt["parameters"] != study.parameters_hash(stage):
             raise PipelineError(f"{path}: {study.path} has changed since; {again}")
-        files = {Path(name): digest for name, digest in receipt["inputs"].items()}
-        files |= {path.parent / name: digest for name, digest in receipt["outputs"].items()}
-        for file, digest in files.items():
-            if not file.is_file() or sha256_file(file) != digest:
+        inputs = {Path(name): digest for name, digest in receipt["inputs"].items()}
+        outputs = {path.parent / name: digest for name, digest in receipt["outputs"].items()}
+        for file, digest in (inputs | outputs).items():
+            instead = _vouched(file) if file in inputs else None
+            found = sha256_file(file) if file.is_file() else instead
+            if found != digest:
                 raise PipelineError(f"{path}: {file} is not what it was then; {again}")
         for name, digest in receipt.get("digests", {}).items():
             folder = path.parent / name
@@ -108,6 +112,12 @@ def _check_current(study: Study) -> None:
                     )
 
 
+def _vouched(file: Path) -> str | None:
+    """What a file was that is not here, as after `restore`: its stage's receipt knows."""
+    receipt = file.parent / "receipt.json"
+    return read_json(receipt)["outputs"].get(file.name) if receipt.is_file() else None
+
+
 def _copy(study: Study, target: Path) -> None:
     for stage in STUDY_STAGES:
         place = target if stage == "report" else target / stage
@@ -119,7 +129,8 @@ def _copy(study: Study, target: Path) -> None:
         for stage, names in _RUN_FILES.items():
             place = target / "runs" / run.name / stage
             place.mkdir(parents=True)
-            for name in names:
+            kept = [name for name in _WHERE_KEPT[stage] if run.output(stage, name).is_file()]
+            for name in (*names, *kept):
                 shutil.copyfile(run.output(stage, name), place / name)
     for dataset in study.datasets.values():
         place = target / "data" / dataset.name

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines import figures, gallery, illustrations, pages, verify
+from pipelines import figures, gallery, illustrations, pages, provenance, reference
 from pipelines.artifacts import Stopwatch, read_json, sha256_folder, staged, write_receipt
 from pipelines.cli import guarded, stage_parser
 from pipelines.compare import Comparison, all_finished, finished, write_csv
@@ -23,7 +23,7 @@ from pipelines.gallery import Panel, kept
 from pipelines.pages import Material
 from pipelines.rendering import files, html, markdown
 from pipelines.sections import Report, Section
-from pipelines.study import STUDY_STAGES, VIEWS, Run, Study
+from pipelines.study import REFERENCE, STUDY_STAGES, VIEWS, Run, Study
 
 
 def report(study: Study) -> None:
@@ -79,6 +79,7 @@ def inputs(study: Study) -> list[Path]:
     return (
         compared
         + data
+        + ([REFERENCE] if REFERENCE.is_file() else [])
         + [run.output("evaluate", "analysis.npz") for run in shown]
         + [run.output("evaluate", "predictions.npz") for run in shown if kept(run)]
     )
@@ -104,11 +105,13 @@ def sections(material: Material) -> list[Section]:
         pages.comparison(material),
         pages.claims(material),
         pages.controls(material),
+        *reference.sections(material.study, material.comparison.summary),
         illustrations.classes(material),
         illustrations.predictions(material),
         illustrations.features(material),
         illustrations.curves(material),
         pages.recipe(material),
+        *provenance.sections(material.study, material.runs),
     ]
     return [section for section in found if section is not None]
 
@@ -116,9 +119,8 @@ def sections(material: Material) -> list[Section]:
 def write_files(study: Study, runs: Sequence[Run], comparison: Comparison, folder: Path) -> None:
     """Write all files of the report on these finished runs into `folder`."""
     shown = shown_runs(study, runs)
-    images = gallery.collect(
-        shown, study.file.evaluation.gallery, study.output("report", "gallery.npz")
-    )
+    earlier = [study.output("report", "gallery.npz"), study.published / "gallery.npz"]
+    images = gallery.collect(shown, study.file.evaluation.gallery, earlier)
     gallery.write(images, folder / "gallery.npz")
     data = {name: read_json(dataset.info) for name, dataset in study.datasets.items()}
     material = Material(study, runs, comparison, data, images, shown)
@@ -172,7 +174,10 @@ def main(argv: list[str] | None = None) -> int:
 
     def command() -> None:
         if args.check:
-            print(verify.verify())
+            # It makes the tables of reports anew, by this module.
+            from pipelines.verify import verify
+
+            print(verify())
             return
         study = Study.load(args.study)
         if args.show:

@@ -1,12 +1,13 @@
 """Bring a published study back into `results/`, to report on it again without training it again.
 
-Copies what `reports/<study>/` holds of the runs and of the stages before the report. Weights and
-predictions are not published: what needs them (`evaluate`, the gallery) stays without, and the
-drivers, which see that outputs are missing, would make them anew. So go on with the commands of the
-stages:
+Copies what `reports/<study>/` holds of the runs, of the stages before the report, and the images
+that it shows. Weights and predictions are not published: what needs them (`evaluate`, other images)
+stays without, and the drivers, which see that outputs are missing, would make them anew. So go on
+with the commands of the stages:
 
     python -m pipelines.restore --study digits
     python -m pipelines.fetch --study digits && python -m pipelines.prepare --study digits
+    python -m pipelines.analyse --study digits
     python -m pipelines.report --study digits
 """
 
@@ -50,6 +51,11 @@ def restore(name: str) -> list[Path]:
         if not (new / "receipt.json").is_file():
             with staged(new) as scratch:
                 shutil.copytree(old, scratch, dirs_exist_ok=True)
+    shown, gallery = published.results / "gallery.npz", restored.output("report", "gallery.npz")
+    if shown.is_file() and not gallery.exists():
+        # The next report takes its images from there.
+        gallery.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(shown, gallery)
     return [path for path in _outputs(restored) if not path.exists()]
 
 

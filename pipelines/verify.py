@@ -18,11 +18,15 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines import manifest, pages, readme, tables
+from pipelines import manifest, pages, readme, report
+from pipelines.analyse import Analyses
 from pipelines.artifacts import canonical_json, read_json, sha256_file, sha256_folder
 from pipelines.compare import Comparison, csv_text
 from pipelines.errors import PipelineError
 from pipelines.metrics import headline, scores
+from pipelines.pages import Material
+from pipelines.rendering import files
+from pipelines.sections import Table
 from pipelines.study import REPORTS, Run, Study, published_names
 
 
@@ -60,9 +64,9 @@ def _receipt_faults(study: Study) -> Iterator[str]:
     home = study.results
     for path in sorted(home.rglob("receipt.json")):
         receipt = read_json(path)
-        files = {path.parent / name: digest for name, digest in receipt["outputs"].items()}
-        files |= {_place(home, name): digest for name, digest in receipt["inputs"].items()}
-        for file, digest in files.items():
+        digests = {path.parent / name: digest for name, digest in receipt["outputs"].items()}
+        digests |= {_place(home, name): digest for name, digest in receipt["inputs"].items()}
+        for file, digest in digests.items():
             if file.is_file() and (found := sha256_file(file)) != digest:
                 yield f"{file}: sha256 is {found}, expected {digest}, as {path} says"
         for name, digest in receipt.get("digests", {}).items():
@@ -98,9 +102,9 @@ def _run_faults(run: Run) -> Iterator[str]:
     confusion = pd.read_csv(confusion_file, index_col="truth").to_numpy()
     metrics = read_json(path)
     groups = {name: group["classes"] for name, group in metrics["groups"].items()}
-    given = {name: metrics[name] for name in ("dataset", "split", "num_images")}
-    expected = given | scores(confusion, card.classes, groups)
-    for key, found, wanted in _unequal(metrics, expected):
+    expected = scores(confusion, card.classes, groups)
+    counted = {name: value for name, value in metrics.items() if name in expected}
+    for key, found, wanted in _unequal(counted, expected):
         yield f"{path}: {key} is {found}, expected {wanted}, by {confusion_file}"
     path = run.output("evaluate", "scores.json")
     if path.is_file():
@@ -122,27 +126,53 @@ def _unequal(found: Any, expected: Any, key: str = "") -> Iterator[tuple[str, An
 
 
 def _table_faults(study: Study) -> Iterator[str]:
-    """Whether the tables of compare and report follow from the runs."""
+    """Whether the tables of compare, analyse and report follow from the runs."""
+    home = study.results
     curves = all(run.output("train", "curves.csv").is_file() for run in study.runs)
     comparison = Comparison.of(study, study.runs, curves=curves)
-    for field in fields(Comparison):
-        if curves or field.name != "curves":
-            yield from _csv_faults(
-                study.output("compare", f"{field.name}.csv"), getattr(comparison, field.name)
-            )
-    unknown = [dataset.info for dataset in study.datasets.values() if not dataset.info.is_file()]
-    if unknown:
-        yield from (f"{path}: not found; expected the data's shares of pixels" for path in unknown)
+    compared = [
+        fault
+        for field in fields(Comparison)
+        if curves or field.name != "curves"
+        for fault in _csv_faults(
+            study.output("compare", f"{field.name}.csv"), getattr(comparison, field.name)
+        )
+    ]
+    unknown = [
+        f"{dataset.info}: not found; expected the data's shares of pixels"
+        for dataset in study.datasets.values()
+        if not dataset.info.is_file()
+    ]
+    if compared or unknown:
+        yield from (*compared, *unknown)
         return
-    methods = pages.labels(study, control=False)
+    if study.folder("analyse").is_dir():
+        for name, table in Analyses.of(study, study.runs).tables.items():
+            yield from _csv_faults(study.output("analyse", f"{name}.csv"), table)
+    if (home / files.TABLES).is_dir():
+        # As report did: from what compare wrote, which follows from the runs.
+        comparison = Comparison.read(study)
     data = {name: read_json(dataset.info) for name, dataset in study.datasets.items()}
-    made = {
-        "table": tables.comparison_table(comparison.summary, comparison.paired, methods),
-        "per_class": tables.per_class_table(comparison.summary, comparison.paired, methods, data),
-        "claims": comparison.claims,
-    }
-    for stem, table in made.items():
-        yield from _csv_faults(study.results / f"{stem}.csv", table)
+    material = Material(study, study.runs, comparison, data, gallery={}, shown={})
+    for stem, table in pages.whole_tables(material).items():
+        yield from _csv_faults(home / f"{stem}.csv", table)
+    if (home / files.TABLES).is_dir():
+        yield from _section_faults(home, material)
+
+
+def _section_faults(home: Path, material: Material) -> Iterator[str]:
+    """Whether the tables of the page follow, and are all that it has."""
+    expected = set()
+    for section in report.sections(material):
+        for part in section.parts:
+            if isinstance(part, Table):
+                path = home / files.place(section, part) / f"{part.name}.csv"
+                expected.add(path)
+                if not path.is_file():
+                    yield f"{path}: not found; expected a table of {section.title!r}"
+                yield from _csv_faults(path, part.data)
+    found = {path for name in (files.TABLES, files.RUNTIME) for path in (home / name).glob("*.csv")}
+    yield from (f"{path}: expected no such table" for path in sorted(found - expected))
 
 
 def _csv_faults(path: Path, expected: pd.DataFrame) -> Iterator[str]:
@@ -166,6 +196,8 @@ def _csv_faults(path: Path, expected: pd.DataFrame) -> Iterator[str]:
 def _shown_faults(home: Path) -> Iterator[str]:
     """Whether Parquet, Markdown and LaTeX tables say what the CSV beside them says."""
     for path in sorted(home.rglob("*.csv")):
+        if path.parent.name == files.RUNTIME:
+            continue  # times and shortened hashes are no roundings
         data = pd.read_csv(path, keep_default_na=False, na_values=[""])
         parquet = path.with_suffix(".parquet")
         if parquet.is_file() and csv_text(pd.read_parquet(parquet)) != path.read_text("utf-8"):

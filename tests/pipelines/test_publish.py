@@ -2,22 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import compare, figures, publish, report, verify
+from pipelines import analyse, compare, publish, report, verify
 from pipelines.errors import PipelineError
 from pipelines.readme import fill
 
 EMPTY = "# Title\n\n<!-- table:mini -->\n<!-- /table:mini -->\n\nThe end.\n"
 
 
-@pytest.fixture(autouse=True)
-def placeholder_figures(monkeypatch):
-    """Figures take most of a report's time; what they show does not matter here."""
-
-    def save(figure, folder, stem):
-        for suffix in ("png", "svg"):
-            (folder / f"{stem}.{suffix}").write_text(stem)
-
-    monkeypatch.setattr(figures, "save", save)
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture
@@ -25,6 +17,7 @@ def published(fabricate):
     study = fabricate()
     Path("README.md").write_text(EMPTY)
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     publish.publish(study)
     return study
@@ -32,7 +25,11 @@ def published(fabricate):
 
 def test_reports_hold_tables_figures_scores_and_receipts(published):
     folder = published.published
-    for name in ("report.md", "table.md", "gallery.svg", "receipt.json", "study.yaml"):
+    for name in (
+        *("report.md", "index.html", "table.md", "gallery.npz", "receipt.json", "study.yaml"),
+        *("figures/gallery.svg", "tables/comparison.parquet", "runtime/provenance.csv"),
+        *("analyse/measures.csv", "data/shapes/info.json", "manifest.json"),
+    ):
         assert (folder / name).is_file(), name
     assert (folder / "compare/runs.csv").is_file() and (folder / "compare/receipt.json").is_file()
     for run in published.runs:
@@ -87,6 +84,19 @@ def test_check_sees_a_number_changed_in_both_places(published, capsys):
     assert "reports/mini/table.md: was changed" in capsys.readouterr().err
 
 
+def test_check_sees_a_number_changed_in_a_table_in_a_folder(published, capsys):
+    path = published.published / "tables/comparison.csv"
+    path.write_text(path.read_text().replace("SAR", "XYZ"))
+    assert publish.main(["--check"]) == 2
+    assert "reports/mini/tables/comparison.csv: was changed" in capsys.readouterr().err
+
+
+def test_a_report_whose_figures_are_not_its_own_is_not_published(published):
+    published.output("report", "figures/").joinpath("curves.svg").write_text("another")
+    with pytest.raises(PipelineError, match=r"report/figures is not .*run .*pipelines\.report"):
+        publish.publish(published)
+
+
 def test_an_unpublished_study_shows_nothing(fabricate):
     fabricate()
     Path("README.md").write_text(EMPTY)
@@ -104,7 +114,7 @@ def test_a_report_older_than_its_runs_is_not_published(published):
 
 
 def test_a_run_that_lacks_a_file_is_named(published):
-    published.runs[0].output("evaluate", "analysis.npz").unlink()
+    published.run("shapes/tiny_net/sar/seed2").output("evaluate", "analysis.npz").unlink()
     before = sorted(published.published.rglob("*"))
     with pytest.raises(PipelineError, match=r"analysis\.npz: not found; run .*pipelines\.evaluate"):
         publish.publish(published)
@@ -123,6 +133,7 @@ def test_nothing_is_published_without_a_report_or_with_a_broken_readme(fabricate
     with pytest.raises(PipelineError, match=r"pipelines\.compare --study mini"):
         publish.publish(study)
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     Path("README.md").write_text("<!-- table:mini -->\n")
     with pytest.raises(PipelineError, match="is not followed by"):

@@ -5,22 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import compare, figures, publish, report, restore
+from pipelines import analyse, compare, publish, report, restore, verify
 from pipelines.errors import PipelineError
 
 README = "<!-- table:mini -->\n<!-- /table:mini -->\n"
 
 
 @pytest.fixture
-def published(fabricate, monkeypatch):
-    def save(figure, folder, stem):
-        for suffix in ("png", "svg"):
-            (folder / f"{stem}.{suffix}").write_text(stem)
-
-    monkeypatch.setattr(figures, "save", save)
+def published(fabricate, no_figures):
     study = fabricate()
     Path("README.md").write_text(README)
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     publish.publish(study)
     return study
@@ -41,6 +37,38 @@ def test_runs_and_tables_come_back_and_compare_gives_the_same(published, capsys)
     assert "metrics.json" not in out and "runs.csv" not in out and "curves.csv" not in out
     compare.compare(published)
     assert receipts(published) == before
+
+
+def test_a_report_of_what_was_restored_says_the_same_and_can_be_published(published):
+    before = {
+        path.relative_to(published.published): path.read_bytes()
+        for path in published.published.rglob("*")
+        if path.is_file() and path.name not in ("index.html", "manifest.json", "receipt.json")
+    }
+    shutil.rmtree(published.results)
+    for folder in ("images", "labels"):
+        shutil.rmtree(published.datasets["shapes"].prepared / folder)
+    restore.restore("mini")
+    report.report(published)
+    publish.publish(published)
+    verify.verify()
+    for name, content in before.items():
+        assert (published.published / name).read_bytes() == content, name
+
+
+def test_an_early_publication_without_curves_can_be_published_again(published):
+    for path in published.published.rglob("train/curves.csv"):
+        path.unlink()
+    shutil.rmtree(published.results)
+    missing = restore.restore("mini")
+    assert published.runs[0].output("train", "curves.csv") in missing
+    report.report(published)
+    publish.publish(published)
+    verify.verify()
+    compared = published.output("compare", "receipt.json")
+    compared.write_text(compared.read_text().replace("curves.csv", "other.csv"))
+    with pytest.raises(PipelineError, match="other.csv is not what it was then"):
+        publish.publish(published)
 
 
 def test_results_that_are_there_are_kept_whole(published):
