@@ -62,7 +62,7 @@ def test_both_drivers_know_the_same_graph(folder):
     """By (stage, run): commands, outputs, and inputs, where DVC may name a folder of files."""
     dvc = same_graph(folder)
     assert {stage for stage, _ in dvc} == {
-        *("fetch", "prepare", "train", "evaluate", "compare", "report")
+        *("fetch", "prepare", "train", "evaluate", "compare", "analyse", "report")
     }
     assert ("train", "mini/fcn_hrnet_tiny/longer/seed0") in dvc
 
