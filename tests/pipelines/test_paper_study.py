@@ -17,6 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
+from pipelines.analyse import analyse
 from pipelines.artifacts import read_json
 from pipelines.compare import compare
 from pipelines.evaluate import evaluate
@@ -90,6 +91,7 @@ def finish(study: Study) -> None:
         train(run)
         evaluate(run)
     compare(study)
+    analyse(study)
     report(study)
 
 
