@@ -28,6 +28,18 @@ VARIABLE = "CUDA_VISIBLE_DEVICES"
 _POLL = 0.5
 """Seconds between two looks at devices that are in use."""
 
+_held: set[int] = set()
+"""Open files that hold a lock. A fork, such as a process that loads images, must not keep them."""
+
+
+def _forget() -> None:
+    for file in _held:
+        os.close(file)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
 
 @contextlib.contextmanager
 def claimed(
@@ -137,10 +149,16 @@ def _lock(path: Path, stack: contextlib.ExitStack) -> bool:
     except BlockingIOError:
         os.close(file)
         return False
-    stack.callback(os.close, file)
+    _held.add(file)
+    stack.callback(_release, file)
     os.ftruncate(file, 0)
     os.write(file, f"{os.getpid()}\n".encode())
     return True
+
+
+def _release(file: int) -> None:
+    _held.discard(file)
+    os.close(file)
 
 
 def _tell(count: int, devices: dict[str, str], folder: Path) -> bool:

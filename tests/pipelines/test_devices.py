@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -80,6 +81,23 @@ def test_a_killed_holder_frees_its_device(tmp_path):
     assert second.poll() is None
     second.communicate("done")
     assert second.returncode == 0
+
+
+def test_a_fork_that_outlives_its_parent_keeps_no_device(tmp_path, monkeypatch):
+    monkeypatch.setenv(devices.VARIABLE, "a")
+    reading, writing = os.pipe()
+    with devices.claimed(1, folder=tmp_path):
+        child = os.fork()
+        if child == 0:
+            os.write(writing, b"alive")
+            signal.pause()
+    try:
+        assert os.read(reading, 5) == b"alive"
+        with contextlib.ExitStack() as stack:
+            assert devices._lock(tmp_path / "a", stack)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 @pytest.fixture
