@@ -26,6 +26,7 @@ shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")
 
 wildcard_constraints:
     dataset="|".join(STUDY.datasets),
+    model="|".join(STUDY.models),
     run="|".join(run.name for run in STUDY.runs),
 
 

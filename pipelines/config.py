@@ -8,10 +8,12 @@ from typing import Any
 
 import mmseg
 from mmengine.config import Config, ConfigDict
+from mmengine.device import is_cuda_available
 
 from pipelines.artifacts import read_json
+from pipelines.code import of_entry
 from pipelines.errors import PipelineError
-from pipelines.schema import Training
+from pipelines.schema import ModelEntry, Training
 from pipelines.study import Run, params_file
 
 MMSEG_CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
@@ -21,10 +23,13 @@ def baseline_model(run: Run) -> ConfigDict:
     """The model's config without any plug-in: what is trained as baseline and always evaluated.
 
     Starts from the model entry's config of the installed mmsegmentation package; sets the data
-    set's number of classes in every head.
+    set's number of classes in every head. It starts from random weights: published ones are loaded
+    by `pipelines.pretrained`, never by the config's own means, which would unpickle whatever they
+    download.
 
     Raises:
-        PipelineError: when that package has no such config.
+        PipelineError: when that package has no such config, or the config starts from published
+            weights and neither the entry nor the study says what to do about them.
     """
     path = MMSEG_CONFIGS / run.entry.config
     if not path.is_file():
@@ -35,6 +40,14 @@ def baseline_model(run: Run) -> ConfigDict:
     config = Config.fromfile(path)
     config.merge_from_dict({"model": run.entry.model})
     model = config.model
+    named = _without_weights(model)
+    said = "pretrained" in run.entry.model_fields_set or run.study.file.from_scratch
+    if named and not said:
+        raise PipelineError(
+            f"{params_file('models', run.model)}: pretrained: not given, and its config starts "
+            f"from {named[0]}; expected the file, urls and sha256 of published weights, or null "
+            f"for random ones (or from_scratch: true in {run.study.path})"
+        )
     _set_num_classes(model, len(run.dataset.card.classes))
     crop = run.training.augmentation.crop_size
     model["data_preprocessor"].update(
@@ -69,14 +82,20 @@ def trained_model(run: Run) -> ConfigDict:
 
 
 def training_config(run: Run, work_dir: Path) -> Config:
-    """The complete config of a training, for mmengine's Runner."""
-    training, batch = run.training, run.training.batch_size
+    """The complete config of a training, for mmengine's Runner.
+
+    The processes of the study share each batch: mmengine's sampler deals the images of a batch of
+    one process out to them, and DDP averages their gradients.
+    """
+    training, processes, entry = run.training, run.study.file.processes, run.entry
+    batch = training.batch_size // processes
     plugin_modules = [run.spec.plugin.split(":")[0]] if run.spec.plugin else []
+    entry_modules = [f"pipelines.{path.stem}" for path in of_entry(run)]
     validated = training.validation_interval is not None
     config = {
         "default_scope": "mmseg",
         "custom_imports": {
-            "imports": ["pipelines.hooks", *plugin_modules],
+            "imports": ["pipelines.hooks", *entry_modules, *plugin_modules],
             "allow_failed_imports": False,
         },
         "experiment_name": run.name,
@@ -87,12 +106,12 @@ def training_config(run: Run, work_dir: Path) -> Config:
         "env_cfg": {"cudnn_benchmark": False, "mp_cfg": {"opencv_num_threads": 0}},
         "train_dataloader": dataloader(run, "train", batch, training_pipeline(run)),
         "train_cfg": {
-            "type": "IterBasedTrainLoop",
+            **_loop(entry),
             "max_iters": training.iterations,
             "val_interval": training.validation_interval or training.iterations,
         },
         "optim_wrapper": {
-            "type": "OptimWrapper",
+            **_optim_wrapper(run),
             # Fused updates are a tenth of a small model's step on a CPU, and the same on a GPU.
             "optimizer": training.optimizer.model_dump(exclude_none=True) | {"fused": True},
         },
@@ -111,9 +130,16 @@ def training_config(run: Run, work_dir: Path) -> Config:
             },
         },
         "custom_hooks": [
-            *([{"type": "ChannelsLastHook"}] if run.entry.channels_last else []),
+            *([{"type": "ChannelsLastHook"}] if entry.channels_last else []),
+            *(
+                [{"type": "PretrainedBackboneHook", "file": run.weights.backbone.as_posix()}]
+                if run.weights
+                else []
+            ),
+            *([{"type": "CompileHook"}] if entry.compile else []),
             {"type": "DiagnosticsHook", "interval": _diagnostics_interval(training)},
             {"type": "ReseedHook", "seed": run.seed, "priority": "VERY_LOW"},
+            *([{"type": "MeanOfRanksHook"}] if processes > 1 else []),
         ],
         "log_processor": {"by_epoch": False},
         "visualizer": {
@@ -121,6 +147,8 @@ def training_config(run: Run, work_dir: Path) -> Config:
             "vis_backends": [{"type": "LocalVisBackend"}],
         },
     }
+    if processes > 1:
+        config["launcher"] = "pytorch"
     if validated:
         config["val_dataloader"] = dataloader(run, "val", batch, evaluation_pipeline(run))
         config["val_cfg"] = {"type": "ValLoop"}
@@ -130,6 +158,32 @@ def training_config(run: Run, work_dir: Path) -> Config:
             "ignore_index": run.dataset.card.ignore_index,
         }
     return Config(config)
+
+
+def _loop(entry: ModelEntry) -> dict[str, Any]:
+    if entry.accumulate == 1:
+        return {"type": "IterBasedTrainLoop"}
+    return {"type": "AccumulatingTrainLoop", "parts": entry.accumulate}
+
+
+def _optim_wrapper(run: Run) -> dict[str, Any]:
+    """The wrapper of the optimizer that computes in the model entry's precision.
+
+    Raises:
+        PipelineError: for fp16 without a GPU.
+    """
+    entry = run.entry
+    parts = {"accumulative_counts": entry.accumulate} if entry.accumulate > 1 else {}
+    if entry.precision == "float32":
+        return {"type": "OptimWrapper"} | parts
+    if entry.precision == "bf16":
+        return {"type": "BFloat16OptimWrapper"} | parts
+    if not is_cuda_available():
+        raise PipelineError(
+            f"{params_file('models', run.model)}: precision: fp16 needs a GPU, and there is none; "
+            "expected bf16 or float32"
+        )
+    return {"type": "AmpOptimWrapper", "dtype": "float16", "loss_scale": "dynamic"} | parts
 
 
 def dataloader(run: Run, split: str, batch_size: int, pipeline: list[dict]) -> dict[str, Any]:
@@ -260,6 +314,27 @@ def _schedule(run: Run) -> list[dict[str, Any]]:
         "by_epoch": False,
     }
     return [warmup, decay]
+
+
+def _without_weights(node: Any) -> list[str]:
+    """Remove from a model's config what would load published weights; returns what that was."""
+    found = []
+    if isinstance(node, dict):
+        if node.get("pretrained") is not None:
+            found.append(repr(node["pretrained"]))
+            node["pretrained"] = None
+        init = node.get("init_cfg")
+        inits = init if isinstance(init, list) else [init]
+        loading = [each for each in inits if each and each.get("type") == "Pretrained"]
+        if loading:
+            found += [repr(each.get("checkpoint")) for each in loading]
+            node["init_cfg"] = [each for each in inits if each not in loading] or None
+        for value in node.values():
+            found += _without_weights(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            found += _without_weights(value)
+    return found
 
 
 def _set_num_classes(node: Any, num_classes: int) -> None:

@@ -25,6 +25,24 @@ class Strict(BaseModel):
     )
 
 
+class Pretrained(Strict):
+    """Published weights that a backbone starts from; fetched and verified like data."""
+
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    """Its name: in `data/downloads/weights/`, and in the mirror's `weights/`."""
+    urls: Annotated[list[Annotated[str, Field(pattern=r"^https?://")]], Field(min_length=1)]
+    """Tried in order, until one gives the right file."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+    """Of the file: whole, or its first digits where no more is published, as in the names of
+    OpenMMLab's files; then the whole one is recorded in `params/datasets/checksums.json` when it is
+    first seen, and is expected from then on."""
+    bytes: Annotated[int, Field(gt=0)] | None = None
+    prefix: str | None = None
+    """What the names of the backbone's weights begin with in the file; the others are left out.
+    Without it that is `backbone.` where any name does, else nothing."""
+    licence: str | None = None
+
+
 class ModelEntry(Strict):
     """`params/models/<name>.yaml`: a config of the installed mmsegmentation, and what differs."""
 
@@ -33,8 +51,20 @@ class ModelEntry(Strict):
     """Path below the installed package's `.mim/configs`, such as `_base_/models/fcn_hr18.py`."""
     model: dict[str, Any] = {}
     """Merged into that config's `model` by mmengine's rules (`_delete_: true` replaces a dict)."""
+    pretrained: Pretrained | None = None
+    """What the backbone starts from; null for random weights. Has to be given where the config
+    itself starts from published weights, which are never loaded by the config's own means."""
     channels_last: bool = False
     """Keep weights and features in the memory order NHWC, which many convolutions prefer."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """What a training computes layers in; weights, losses and sums stay float32. fp16 scales the
+    loss and needs a GPU. Evaluation is always in float32."""
+    accumulate: Annotated[int, Field(gt=0)] = 1
+    """Parts that a batch is cut into; they are computed one after the other, which takes less
+    memory, and their mean gradient makes one step. An iteration is still a step of a whole
+    batch."""
+    compile: bool = False
+    """Train with the backbone compiled by torch.compile."""
 
 
 class Optimizer(Strict):
@@ -83,6 +113,8 @@ class Augmentation(Strict):
 class Training(Strict):
     iterations: Annotated[int, Field(gt=0)]
     batch_size: Annotated[int, Field(gt=0)]
+    """Images of one step of the optimiser, however many processes share them: the learning rate
+    goes with it, and does not change with the study's `processes`."""
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
@@ -127,7 +159,7 @@ class Evaluation(Strict):
     batch_size: Annotated[int, Field(gt=0)] = 1
     """Images of unequal sizes are evaluated one by one, whatever stands here."""
     gallery: Annotated[int, Field(ge=0)] = 4
-    """Images whose predictions are kept for the report: evenly spaced over the split."""
+    """Images that the report shows: best, median and worst ones by their own mean IoU."""
 
 
 class Claim(Strict):
@@ -162,9 +194,17 @@ class StudyFile(Strict):
     seeds: Annotated[list[Seed], Field(min_length=1)]
     threads: Annotated[int, Field(gt=0)]
     """CPU threads a run computes with. Part of the experiment: sums depend on it."""
+    processes: Annotated[int, Field(gt=0)] = 1
+    """Processes a run is trained and evaluated with, each with `threads` and, where there are some,
+    a GPU of its own. They share every batch equally. Part of the experiment, like `threads`."""
+    gpus: bool = False
+    """Refuse to run without GPUs, and have drivers ask for one a process. Otherwise GPUs are used
+    where there are some."""
     image_scale: Annotated[float, Field(gt=0)] = 1.0
     """Factor on height and width of all images before anything else is done to them. Predictions
     are brought back: scores are always those of the labels at their own size."""
+    from_scratch: bool = False
+    """Start every model from random weights, whatever its entry says of `pretrained`."""
     training: Training
     evaluation: Evaluation = Evaluation()
     claims: dict[Name, Claim] = {}

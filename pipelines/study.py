@@ -7,10 +7,10 @@ root, which is the working directory of every command.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -24,9 +24,19 @@ from pipelines.cards import (
     FilesSource,
     FirstOf,
     FolderPart,
+    WeightsPart,
 )
 from pipelines.errors import PipelineError
-from pipelines.schema import Claim, Evaluation, Method, ModelEntry, Strict, StudyFile, Training
+from pipelines.schema import (
+    Claim,
+    Evaluation,
+    Method,
+    ModelEntry,
+    Pretrained,
+    Strict,
+    StudyFile,
+    Training,
+)
 
 PARAMS = Path("params")
 DATA = Path("data")
@@ -40,6 +50,16 @@ CHECKSUMS = PARAMS / "datasets" / "checksums.json"
 DESCRIPTION = {"title", "licence", "citation", "homepage", "digests"}
 """Keys of a data card that do not determine the data."""
 
+WEIGHTS_DECIDED_BY = {"sha256", "prefix"}
+"""Keys of a model entry's `pretrained` that determine the weights; the others say where they are
+had."""
+
+WEIGHTS_SHOWN = {"file", "sha256"}
+"""Keys of it that a report shows."""
+
+ENTRY_OF_TRAINING = {"pretrained", "precision", "accumulate", "compile"}
+"""Keys of a model entry that training alone asks: evaluation only sees what came of them."""
+
 DATASET_STAGES = {
     "fetch": (DATA / "raw", ("files/",)),
     "prepare": (DATA / "prepared", ("images/", "labels/", "info.json")),
@@ -48,6 +68,9 @@ DATASET_STAGES = {
 
 A name that ends in a slash is a folder.
 """
+
+MODEL_STAGES = {"weights": (DATA / "weights", ("backbone.safetensors",))}
+"""Where the stage of a model with published weights writes and what, as above."""
 
 RUN_STAGES = {
     "train": (
@@ -66,14 +89,23 @@ STUDY_STAGES = {
         *("runs.csv", "summary.csv", "paired.csv", "claims.csv"),
         *("curves.csv", "confusion.csv"),
     ),
+    "analyse": (
+        *("measures.csv", "summary.csv", "paired.csv", "classes.csv", "long_tail.csv"),
+        *("drift.csv", "drift_compared.csv", "anchors.csv", "left_out.csv"),
+    ),
     "report": (
-        *("report.md", "table.md", "table.csv", "table.tex"),
-        *("per_class.csv", "claims.csv"),
-        *("per_class.png", "gallery.png", "curves.png"),
-        *("per_class.svg", "gallery.svg", "curves.svg"),
+        *("report.md", "index.html", "tables/", "figures/", "runtime/", "gallery.npz"),
+        *("table.md", "table.csv", "table.tex", "per_class.csv", "claims.csv"),
     ),
 }
-"""What each stage of a whole study writes, besides receipt.json and runtime.json."""
+"""What each stage of a whole study writes, besides receipt.json and runtime.json.
+
+A name that ends in a slash is a folder.
+"""
+
+VIEWS = ("index.html",)
+"""Outputs of report that show run-time facts (time, memory, commits): published, but no receipt
+vouches for them, since they differ between replays."""
 
 _Model = TypeVar("_Model", bound=Strict)
 
@@ -86,6 +118,11 @@ def params_file(kind: str, name: str) -> Path:
 def params_names(kind: str) -> list[str]:
     """What there is in a folder of parameter files: studies, datasets or models."""
     return [path.stem for path in sorted((PARAMS / kind).glob("*.yaml")) if path.stem != "dvc"]
+
+
+def published_names() -> list[str]:
+    """The studies that have something published."""
+    return sorted(path.parent.name for path in REPORTS.glob("*/study.yaml"))
 
 
 def read_params(path: Path, model: type[_Model], variant: str | None = None) -> _Model:
@@ -130,6 +167,8 @@ class Dataset:
 
     name: str
     card: DataCard
+    home: Path | None = None
+    """Where a published study keeps what prepare said of its data; without it, `data/`."""
 
     @classmethod
     def load(cls, name: str) -> Dataset:
@@ -142,7 +181,7 @@ class Dataset:
 
     def folder(self, stage: str) -> Path:
         """Where `stage` (fetch or prepare) of this data set writes."""
-        return DATASET_STAGES[stage][0] / self.name
+        return (DATASET_STAGES[stage][0] if self.home is None else self.home) / self.name
 
     @property
     def raw(self) -> Path:
@@ -221,6 +260,69 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """The published weights of a model's backbone and the folders of their files."""
+
+    model: str
+    pretrained: Pretrained
+
+    name: ClassVar[str] = "weights"
+    """The folder of the files among the downloads and in the mirror: models may share a file."""
+
+    @classmethod
+    def load(cls, model: str) -> Weights:
+        """Read `params/models/<model>.yaml`.
+
+        Raises:
+            PipelineError: for a missing file or a mistake in it, or when it names no weights.
+        """
+        path = params_file("models", model)
+        pretrained = read_params(path, ModelEntry).pretrained
+        if pretrained is None:
+            raise PipelineError(f"{path}: pretrained: not given, so there is nothing to fetch")
+        return cls(model, pretrained)
+
+    @property
+    def entry_file(self) -> Path:
+        return params_file("models", self.model)
+
+    @property
+    def part(self) -> WeightsPart:
+        """The file, as a part of a data set is described."""
+        return WeightsPart(kind="url", **self.pretrained.model_dump(exclude={"prefix", "licence"}))
+
+    @property
+    def downloads(self) -> Path:
+        """Where fetch keeps the file, and a person may put it by hand."""
+        return DOWNLOADS / self.name
+
+    @property
+    def folder(self) -> Path:
+        return MODEL_STAGES["weights"][0] / self.model
+
+    @property
+    def backbone(self) -> Path:
+        """The weights by the backbone's own names."""
+        return self.folder / "backbone.safetensors"
+
+    @property
+    def receipt(self) -> Path:
+        return self.folder / "receipt.json"
+
+    @property
+    def outputs(self) -> list[str]:
+        """All that fetch writes."""
+        return _outputs(self.folder, MODEL_STAGES["weights"][1])
+
+    def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
+        """What the weights must be, not where they are had."""
+        return _decisive(self.pretrained, defaults)
+
+    def parameters_hash(self, stage: str = "weights") -> str:
+        return _hash(self, stage)
+
+
+@dataclass(frozen=True)
 class Run:
     """One training: a data set, a model, a method and a seed of a study."""
 
@@ -251,6 +353,11 @@ class Run:
     def evaluation(self) -> Evaluation:
         return self.study.file.evaluation
 
+    @property
+    def keeps_predictions(self) -> bool:
+        """Whether evaluate keeps what it predicts: of the study's first seed, to be looked at."""
+        return self.evaluation.gallery > 0 and self.seed == self.study.file.seeds[0]
+
     def folder(self, stage: str) -> Path:
         """Where `stage` (train or evaluate) of this run writes."""
         return self.study._run_folder(self.name, stage)
@@ -263,8 +370,13 @@ class Run:
     def input_receipts(self, stage: str) -> list[Path]:
         """The receipts that `stage` depends on; they stand for the large files behind them."""
         if stage == "train":
-            return [self.dataset.receipt]
+            return [self.dataset.receipt, *([self.weights.receipt] if self.weights else [])]
         return [self.dataset.receipt, self.output("train", "receipt.json")]
+
+    @property
+    def weights(self) -> Weights | None:
+        """What the model's backbone starts from; None for random weights."""
+        return self.study.weights.get(self.model)
 
     def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
         """All that determines what `stage` writes besides its inputs: no titles, no labels.
@@ -275,10 +387,15 @@ class Run:
         def values(model: Strict, **kwargs: Any) -> dict[str, Any]:
             return model.model_dump(exclude_defaults=not defaults, **kwargs)
 
+        own = ENTRY_OF_TRAINING if stage == "evaluate" else {"pretrained"}
         parameters = {
-            "model": values(self.entry, exclude={"title"}),
-            **values(self.study.file, include={"threads", "image_scale"}),
+            "model": values(self.entry, exclude={"title"} | own),
+            **values(self.study.file, include={"threads", "processes", "image_scale"}),
         }
+        if stage == "train" and self.weights is not None:
+            parameters["model"]["pretrained"] = self.weights.parameters(
+                "weights", defaults=defaults
+            )
         if stage == "evaluate":
             return parameters | {"evaluation": values(self.evaluation)}
         return parameters | {
@@ -319,6 +436,7 @@ class Study:
     datasets: dict[str, Dataset]
     models: dict[str, ModelEntry]
     variant: str | None = None
+    home: Path = RESULTS
 
     @classmethod
     def load(cls, name_or_path: str) -> Study:
@@ -344,8 +462,29 @@ class Study:
         study = cls(name, path, file, datasets, models, variant)
         trainings = {method: study.training_of(method) for method in file.methods}
         study._check_splits(trainings)
+        study._check_batches(trainings)
         study._check_claims()
         return study
+
+    @classmethod
+    def load_published(cls, name: str) -> Study:
+        """The study as it was published: its runs, comparison and data lie below `reports/<name>`.
+
+        Data cards and model entries are those of today.
+
+        Raises:
+            PipelineError: when nothing is published under that name, or it cannot be read.
+        """
+        home = REPORTS / name
+        if not (home / "study.yaml").is_file():
+            known = ", ".join(published_names()) or "nothing"
+            raise PipelineError(f"{home}/study.yaml: not found; {REPORTS} has: {known}")
+        _, at, variant = name.partition("@")
+        study = cls.load(f"{home}/study.yaml{at}{variant}")
+        data = {
+            key: replace(dataset, home=home / "data") for key, dataset in study.datasets.items()
+        }
+        return replace(study, name=name, datasets=data, home=REPORTS)
 
     def _check_splits(self, trainings: dict[str, Training]) -> None:
         wanted = {"evaluation.split": self.file.evaluation.split}
@@ -360,6 +499,20 @@ class Study:
                     raise PipelineError(
                         f"{self.path}: {key}: needs the split {split}, and {dataset.card_file} has "
                         f"{', '.join(dataset.card.splits)}"
+                    )
+
+    def _check_batches(self, trainings: dict[str, Training]) -> None:
+        for method, training in trainings.items():
+            own = "batch_size" in self.file.methods[method].training
+            key = f"methods.{method}.training.batch_size" if own else "training.batch_size"
+            for model, entry in self.models.items():
+                parts = self.file.processes * entry.accumulate
+                if training.batch_size % parts:
+                    raise PipelineError(
+                        f"{self.path}: {key}: {training.batch_size} images cannot be shared "
+                        f"equally by the study's {self.file.processes} processes with the "
+                        f"{entry.accumulate} parts each of accumulate in "
+                        f"{params_file('models', model)}; expected a multiple of {parts}"
                     )
 
     def _check_claims(self) -> None:
@@ -386,16 +539,38 @@ class Study:
             if claim.dataset in (None, dataset) and claim.model in (None, model)
         ]
 
+    @cached_property
+    def weights(self) -> dict[str, Weights]:
+        """By model, for those whose backbone starts from published weights."""
+        if self.file.from_scratch:
+            return {}
+        return {
+            name: Weights(name, entry.pretrained)
+            for name, entry in self.models.items()
+            if entry.pretrained is not None
+        }
+
     def training_of(self, method: str) -> Training:
         overrides = self.file.methods[method].training
         merged = _merge(self.file.training.model_dump(), overrides)
         return _validated(f"{self.path}: methods.{method}.training", Training, merged)
 
     def input_receipts(self, stage: str) -> list[Path]:
-        """The receipts that compare or report depends on."""
+        """The receipts that a stage of the whole study depends on."""
         if stage == "report":
-            return [self.output("compare", "receipt.json")]
-        return [run.output(stage, "receipt.json") for run in self.runs for stage in RUN_STAGES]
+            return [self.output(earlier, "receipt.json") for earlier in ("compare", "analyse")]
+        stages = ("evaluate",) if stage == "analyse" else RUN_STAGES
+        return [run.output(stage, "receipt.json") for run in self.runs for stage in stages]
+
+    @property
+    def run_threads(self) -> int:
+        """CPU threads that a run needs, for a driver."""
+        return self.file.threads * self.file.processes
+
+    @property
+    def run_gpus(self) -> int:
+        """GPUs that a driver asks for a run; 0 where it takes what there is."""
+        return self.file.processes if self.file.gpus else 0
 
     @property
     def argument(self) -> str:
@@ -409,7 +584,7 @@ class Study:
 
     @property
     def results(self) -> Path:
-        return RESULTS / self.name
+        return self.home / self.name
 
     @property
     def work(self) -> Path:
@@ -420,19 +595,25 @@ class Study:
         return REPORTS / self.name
 
     def folder(self, stage: str) -> Path:
-        """Where `stage` (compare or report) of the whole study writes."""
+        """Where `stage` (compare, analyse or report) of the whole study writes."""
         return self.results / stage
 
     def output(self, stage: str, name: str) -> Path:
-        if name not in (*STUDY_STAGES[stage], "receipt.json", "runtime.json"):
+        """A file that `stage` declares, or one in a folder that it declares."""
+        folder = f"{name.partition('/')[0]}/"
+        if not {name, folder} & {*STUDY_STAGES[stage], "receipt.json", "runtime.json"}:
             raise KeyError(f"stage {stage} declares no output {name}")
         return self.folder(stage) / name
 
     def outputs(self, stage: str) -> list[str]:
         """All that `stage` writes, for a driver to declare; a folder ends in a slash.
 
-        The paths hold the wildcard `{dataset}` or `{run}` where the stage belongs to one.
+        The paths hold the wildcard `{dataset}`, `{model}` or `{run}` where the stage belongs to
+        one.
         """
+        if stage in MODEL_STAGES:
+            parent, files = MODEL_STAGES[stage]
+            return _outputs(parent / "{model}", files)
         if stage in DATASET_STAGES:
             parent, files = DATASET_STAGES[stage]
             return _outputs(parent / "{dataset}", files)
@@ -442,7 +623,12 @@ class Study:
 
     def log(self, stage: str) -> str:
         """Where a driver keeps what `stage` prints; with the wildcard of its outputs."""
-        part = "{dataset}" if stage in DATASET_STAGES else "{run}" if stage in RUN_STAGES else "."
+        wildcards = {
+            **dict.fromkeys(DATASET_STAGES, "{dataset}"),
+            **dict.fromkeys(MODEL_STAGES, "{model}"),
+            **dict.fromkeys(RUN_STAGES, "{run}"),
+        }
+        part = wildcards.get(stage, ".")
         return (self.work / "logs" / part / f"{stage}.log").as_posix()
 
     @property
@@ -478,11 +664,13 @@ class Study:
         raise PipelineError(f"--run {name}: study {self.name!r} has no such run; it has\n  {known}")
 
     def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
-        """All that determines what compare or report write besides their inputs.
+        """All that determines what compare, analyse or report write besides their inputs.
 
         `defaults=False` leaves out what has its default value.
         """
         runs = [run.name for run in self.runs]
+        if stage == "analyse":
+            return {"baseline": self.file.baseline, "runs": runs}
         if stage == "compare":
             parameters = {"baseline": self.file.baseline, "runs": runs}
             if defaults or self.file.claims:
@@ -500,7 +688,12 @@ class Study:
             for name, entry in entries.items()
         }
         file = self.file.model_dump(exclude={"variants"}, exclude_defaults=not defaults)
-        return file | {"runs": runs, "titles": titles}
+        weights = {
+            name: entry.pretrained.model_dump(include=WEIGHTS_SHOWN)
+            for name, entry in self.models.items()
+            if entry.pretrained is not None
+        }
+        return file | {"runs": runs, "titles": titles} | ({"weights": weights} if weights else {})
 
     def parameters_hash(self, stage: str) -> str:
         return _hash(self, stage)
@@ -522,11 +715,15 @@ def _parts(source: FilesSource | FirstOf, defaults: bool) -> dict[str, Any]:
     }
 
 
+def _decisive(pretrained: Pretrained, defaults: bool) -> dict[str, Any]:
+    return pretrained.model_dump(include=WEIGHTS_DECIDED_BY, exclude_defaults=not defaults)
+
+
 def _outputs(folder: Path, names: tuple[str, ...]) -> list[str]:
     return [f"{folder.as_posix()}/{name}" for name in (*names, "receipt.json", "runtime.json")]
 
 
-def _hash(subject: Dataset | Run | Study, stage: str) -> str:
+def _hash(subject: Dataset | Weights | Run | Study, stage: str) -> str:
     """What a stage's outputs are known by.
 
     A value counts only where it differs from its default: a setting that is added to the schema

@@ -60,15 +60,49 @@ print(json.dumps(stages))
 
 def test_both_drivers_know_the_same_graph(folder):
     """By (stage, run): commands, outputs, and inputs, where DVC may name a folder of files."""
+    dvc = same_graph(folder)
+    assert {stage for stage, _ in dvc} == {
+        *("fetch", "prepare", "train", "evaluate", "compare", "report")
+    }
+    assert ("train", "mini/fcn_hrnet_tiny/longer/seed0") in dvc
+
+
+def test_both_drivers_fetch_weights_for_the_trainings_that_start_from_them(folder):
+    entry = folder / f"params/models/{mini.MODEL}.yaml"
+    text = entry.read_text()
+    dvc_file = folder / "params/models/dvc.yaml"
+    try:
+        entry.write_text(f"{text}precision: bf16\npretrained: {json.dumps(PRETRAINED)}\n")
+        project.python(folder, "-m", "pipelines.dvc_yaml")
+        dvc = same_graph(folder)
+        assert dvc["fetch", mini.MODEL]["outs"] == [
+            f"data/weights/{mini.MODEL}/{name}"
+            for name in ("backbone.safetensors", "receipt.json", "runtime.json")
+        ]
+        receipt = f"data/weights/{mini.MODEL}/receipt.json"
+        needing = {stage for (stage, _), graph in dvc.items() if receipt in graph["deps"]}
+        assert needing == {"train"}
+        deps = dvc["train", f"mini/{mini.MODEL}/sar/seed0"]["deps"]
+        assert {"pipelines/pretrained.py", "pipelines/precision.py"} <= set(deps)
+        # Not the addresses, which decide nothing.
+        assert "pretrained.sha256" in dvc_file.read_text()
+        assert "urls" not in dvc_file.read_text() + (folder / project.DVC_FILE).read_text()
+    finally:
+        entry.write_text(text)
+        dvc_file.unlink(missing_ok=True)
+        project.python(folder, "-m", "pipelines.dvc_yaml")
+
+
+PRETRAINED = {"file": "net.pth", "urls": ["http://127.0.0.1:9/net.pth"], "sha256": "0123abcd"}
+
+
+def same_graph(folder) -> dict:
+    """The graph that both drivers know, by (stage, subject)."""
     snakemake = project.snakemake_plan(folder)
     dvc = {
         project.subject(command): graph | {"command": command}
         for command, graph in json.loads(project.python(folder, "-c", STAGES)).items()
     }
-    assert {stage for stage, _ in dvc} == {
-        *("fetch", "prepare", "train", "evaluate", "compare", "report")
-    }
-    assert ("train", "mini/fcn_hrnet_tiny/longer/seed0") in dvc
     assert snakemake.keys() == dvc.keys()
     for key, (command, inputs, outputs) in snakemake.items():
         assert command == dvc[key]["command"]
@@ -79,3 +113,4 @@ def test_both_drivers_know_the_same_graph(folder):
         below = {path for path in inputs if any(path.startswith(f"{f}/") for f in folders)}
         assert inputs - below == files
         assert all(any(path.startswith(f"{f}/") for path in below) for f in folders)
+    return dvc

@@ -54,7 +54,7 @@ def predictions(run, batch_size=1):
     file = run.study.file.model_copy(update={"evaluation": parameters})
     run = dataclasses.replace(run, study=dataclasses.replace(run.study, file=file))
     model = evaluate._load_model(run)
-    return list(evaluate._predict(run, model)), model
+    return list(evaluate._predict(run, model, evaluate._loader(run))), model
 
 
 def collected(images, path, seed=analysis.SEED, **more):

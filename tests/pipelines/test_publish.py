@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import compare, figures, publish, report
+from pipelines import compare, figures, publish, report, verify
 from pipelines.errors import PipelineError
-from pipelines.publish import fill
+from pipelines.readme import fill
 
 EMPTY = "# Title\n\n<!-- table:mini -->\n<!-- /table:mini -->\n\nThe end.\n"
 
@@ -41,7 +41,7 @@ def test_reports_hold_tables_figures_scores_and_receipts(published):
         assert files == [
             "evaluate/analysis.npz", "evaluate/confusion.csv", "evaluate/metrics.json",
             "evaluate/receipt.json", "evaluate/runtime.json", "evaluate/scores.json",
-            "train/receipt.json", "train/runtime.json",
+            "train/curves.csv", "train/receipt.json", "train/runtime.json",
         ]  # fmt: skip
     assert not list(folder.rglob("predictions.npz")) and not list(folder.parent.glob(".*"))
 
@@ -90,10 +90,10 @@ def test_check_sees_a_number_changed_in_both_places(published, capsys):
 def test_an_unpublished_study_shows_nothing(fabricate):
     fabricate()
     Path("README.md").write_text(EMPTY)
-    publish.check()
+    verify.verify()
     Path("README.md").write_text(EMPTY.replace("-->\n<", "-->\n99.9\n<"))
     with pytest.raises(PipelineError, match="mini"):
-        publish.check()
+        verify.verify()
 
 
 def test_a_report_older_than_its_runs_is_not_published(published):

@@ -38,6 +38,10 @@ def card_parameters(stage):
     return of_card
 
 
+def weights_parameters(wildcards):
+    return STUDY.weights[wildcards.model].parameters_hash()
+
+
 def run_parameters(stage):
     def of_run(wildcards):
         return STUDY.run(wildcards.run).parameters_hash(stage)

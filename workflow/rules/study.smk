@@ -18,6 +18,23 @@ rule compare:
         "python -m pipelines.compare --study {params.study} 2>&1 | tee {log}"
 
 
+rule analyse:
+    input:
+        STUDY.input_receipts("analyse"),
+        sources("analyse"),
+    output:
+        declared("analyse"),
+    log:
+        STUDY.log("analyse"),
+    conda:
+        "../envs/semantic-anchors.yaml"
+    params:
+        study=STUDY.reference,
+        parameters=STUDY.parameters_hash("analyse"),
+    shell:
+        "python -m pipelines.analyse --study {params.study} 2>&1 | tee {log}"
+
+
 rule report:
     input:
         STUDY.input_receipts("report"),
