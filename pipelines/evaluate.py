@@ -6,6 +6,9 @@ columns prediction), the predicted class ids of all images as `predictions.npz` 
 the study's first seed, and of all images and their features what later questions need as
 `analysis.npz`.
 
+All of that is the single-scale test. Where the study asks for `evaluation.multi_scale` too, the
+same weights are tested once more and metrics.json holds those scores under `multi-scale`.
+
 A study with `processes` is evaluated by as many, which share the images batch by batch; what they
 find is joined in the order of the split, so that nothing written depends on their number.
 """
@@ -79,6 +82,7 @@ def evaluate(run: Run) -> None:
 
     from pipelines.collect import Collector, KeptPredictions
     from pipelines.features import classifier_arrays
+    from pipelines.multi_scale import multi_scale_confusion
 
     info, card, split = read_json(run.dataset.info), run.dataset.card, run.evaluation.split
     confusion = np.zeros((len(card.classes), len(card.classes)), dtype=np.int64)
@@ -97,6 +101,7 @@ def evaluate(run: Run) -> None:
             collector.without_features(image.missing)
         else:
             collector.join_features(image.features)
+    averaged = multi_scale_confusion(run, model) if run.evaluation.multi_scale else None
     if rank() > 0:
         return
     metrics = {
@@ -105,6 +110,8 @@ def evaluate(run: Run) -> None:
         "num_images": images,
         **scores(confusion, card.classes, info["groups"]),
     }
+    if averaged is not None:
+        metrics["multi-scale"] = scores(averaged, card.classes, info["groups"])
     with staged(run.folder("evaluate")) as scratch:
         (scratch / "metrics.json").write_text(canonical_json(metrics), encoding="utf-8")
         (scratch / "scores.json").write_text(canonical_json(headline(metrics)), encoding="utf-8")

@@ -70,7 +70,7 @@ def finished(tmp_path_factory):
 def test_a_study_runs_from_nothing_to_its_report(finished):
     report = finished / "results/mini/report"
     assert "| SAR" in (report / "table.md").read_text()
-    assert (report / "gallery.png").stat().st_size > 1000
+    assert (report / "figures/gallery.png").stat().st_size > 1000
     assert (finished / "mlflow.db").is_file()
 
 

@@ -2,22 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import compare, figures, publish, report, verify
+from pipelines import compare, publish, report, verify
 from pipelines.errors import PipelineError
 from pipelines.readme import fill
 
 EMPTY = "# Title\n\n<!-- table:mini -->\n<!-- /table:mini -->\n\nThe end.\n"
 
 
-@pytest.fixture(autouse=True)
-def placeholder_figures(monkeypatch):
-    """Figures take most of a report's time; what they show does not matter here."""
-
-    def save(figure, folder, stem):
-        for suffix in ("png", "svg"):
-            (folder / f"{stem}.{suffix}").write_text(stem)
-
-    monkeypatch.setattr(figures, "save", save)
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture
@@ -32,7 +24,10 @@ def published(fabricate):
 
 def test_reports_hold_tables_figures_scores_and_receipts(published):
     folder = published.published
-    for name in ("report.md", "table.md", "gallery.svg", "receipt.json", "study.yaml"):
+    for name in (
+        *("report.md", "index.html", "table.md", "gallery.npz", "receipt.json", "study.yaml"),
+        *("figures/gallery.svg", "tables/comparison.parquet"),
+    ):
         assert (folder / name).is_file(), name
     assert (folder / "compare/runs.csv").is_file() and (folder / "compare/receipt.json").is_file()
     for run in published.runs:
@@ -85,6 +80,19 @@ def test_check_sees_a_number_changed_in_both_places(published, capsys):
         path.write_text(path.read_text(encoding="utf-8").replace("SAR", "XYZ"), encoding="utf-8")
     assert publish.main(["--check"]) == 2
     assert "reports/mini/table.md: was changed" in capsys.readouterr().err
+
+
+def test_check_sees_a_number_changed_in_a_table_in_a_folder(published, capsys):
+    path = published.published / "tables/comparison.csv"
+    path.write_text(path.read_text().replace("SAR", "XYZ"))
+    assert publish.main(["--check"]) == 2
+    assert "reports/mini/tables: was changed" in capsys.readouterr().err
+
+
+def test_a_report_whose_figures_are_not_its_own_is_not_published(published):
+    published.output("report", "figures/curves.svg").write_text("another")
+    with pytest.raises(PipelineError, match=r"report/figures is not .*run .*pipelines\.report"):
+        publish.publish(published)
 
 
 def test_an_unpublished_study_shows_nothing(fabricate):
