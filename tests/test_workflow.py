@@ -44,7 +44,7 @@ def called(folder: Path, *words) -> subprocess.CompletedProcess:
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=3600,
     )
 
 
