@@ -178,5 +178,5 @@ def test_a_killed_study_is_finished_by_the_same_call_and_by_one_at_a_time(finish
             p.relative_to(folder): p.read_bytes() for p in folder.glob("results/**/receipt.json")
         }
 
-    assert len(receipts(tmp_path)) == 6
+    assert len(receipts(tmp_path)) == 7
     assert receipts(tmp_path) == receipts(finished)
