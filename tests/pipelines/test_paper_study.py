@@ -73,8 +73,11 @@ def smoke(datasets: list[str], models: list[str] | None = None) -> Study:
     narrowed = copy.deepcopy(content)
     wanted = {"datasets": datasets, "models": models or content["models"]}
     narrowed |= wanted
-    claims = narrowed["claims"].items()
-    narrowed["claims"] = {name: claim for name, claim in claims if claim["dataset"] in datasets}
+    narrowed["claims"] = {
+        name: claim
+        for name, claim in narrowed["claims"].items()
+        if claim["dataset"] in datasets and claim["model"] in wanted["models"]
+    }
     for place in (narrowed, narrowed["variants"]["smoke"]):
         place["overrides"] = {
             name: override
