@@ -28,7 +28,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@touch $@
 
 reproduce: setup ## run a study (STUDY=default) and print its table
-	snakemake --cores all --config study=$(STUDY)
+	python workflow/alone.py --cores all --config study=$(STUDY)
 	@python -m pipelines.report --study $(STUDY) --show
 
 adopt: setup ## let Snakemake take over what dvc repro or dvc pull brought (STUDY=default)

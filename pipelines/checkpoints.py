@@ -28,7 +28,7 @@ _NAME = re.compile(r"iter_(\d+)\.pth")
 _LOCK = "checkpoints.lock"
 _DONE = ".done"
 
-# What reading a zip archive of damaged bytes raises.
+# What zipfile and torch raise for damaged bytes.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError)
 
 
@@ -58,18 +58,16 @@ def newest_whole(work: Path, warn: Callable[[str], None]) -> Path | None:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with the file at `path`; None for a whole archive of `torch.save`.
-
-    Compares every record with its CRC-32; nothing is unpickled.
-    """
+    """What is wrong with the file at `path`; None for a whole archive of `torch.save`."""
     try:
         with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-            if broken is None and not any(n.endswith("/data.pkl") for n in archive.namelist()):
-                return "it holds no data.pkl"
+            # Compares each record with its CRC-32, before anything is unpickled.
+            if broken := archive.testzip():
+                return f"the checksum of {broken} is wrong"
+        torch.load(path, map_location="cpu", mmap=True, weights_only=False)
     except _DAMAGED as error:
-        return str(error) or type(error).__name__
-    return None if broken is None else f"the checksum of {broken} is wrong"
+        return (str(error) or type(error).__name__).partition(". ")[0]
+    return None
 
 
 @contextlib.contextmanager

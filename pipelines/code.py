@@ -17,9 +17,9 @@ _MODULES = {
     "fetch": ("fetch", "fetching"),
     "weights": ("fetch", "fetching"),
     "prepare": ("prepare", "preparing", "digits", "drawing"),
-    "train": ("train", "config", "hooks", "curves"),
+    "train": ("train", "config", "loading", "hooks", "curves"),
     "evaluate": (
-        *("evaluate", "config", "metrics"),
+        *("evaluate", "config", "multi_scale", "metrics"),
         *("analysis", "collect", "features", "feature_statistics"),
     ),
     "compare": ("compare", "statistics", "inference", "claims"),

@@ -21,11 +21,11 @@ from pipelines.artifacts import Stopwatch, read_json, staged, write_receipt
 from pipelines.claims import assess
 from pipelines.cli import guarded, stage_parser
 from pipelines.errors import PipelineError
-from pipelines.metrics import GROUPS, headline
+from pipelines.metrics import GROUPS, MULTI_SCALE, headline
 from pipelines.statistics import KEYS, paired_differences, summarise
 from pipelines.study import Run, Study
 
-SCORES = ("mIoU", "mAcc", "aAcc", *(f"mIoU/{group}" for group in GROUPS))
+SCORES = ("mIoU", "mAcc", "aAcc", *(f"mIoU/{group}" for group in GROUPS), MULTI_SCALE)
 """The metrics of a run besides `IoU/<class>`."""
 
 _TEXT = [

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mmseg
 from mmengine.config import Config, ConfigDict
@@ -13,8 +14,11 @@ from mmengine.device import is_cuda_available
 from pipelines.artifacts import read_json
 from pipelines.code import of_entry
 from pipelines.errors import PipelineError
-from pipelines.schema import ModelEntry, Training
+from pipelines.schema import Evaluation, ModelEntry, Optimizer, Training
 from pipelines.study import Run, params_file
+
+if TYPE_CHECKING:
+    from pipelines.checkpoint import CheckpointTest
 
 MMSEG_CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
 
@@ -31,15 +35,7 @@ def baseline_model(run: Run) -> ConfigDict:
         PipelineError: when that package has no such config, or the config starts from published
             weights and neither the entry nor the study says what to do about them.
     """
-    path = MMSEG_CONFIGS / run.entry.config
-    if not path.is_file():
-        raise PipelineError(
-            f"{params_file('models', run.model)}: config: the installed mmsegmentation has no "
-            f"{run.entry.config!r} below .mim/configs"
-        )
-    config = Config.fromfile(path)
-    config.merge_from_dict({"model": run.entry.model})
-    model = config.model
+    model = entry_config(run.model, run.entry).model
     named = _without_weights(model)
     said = "pretrained" in run.entry.model_fields_set or run.study.file.from_scratch
     if named and not said:
@@ -54,7 +50,37 @@ def baseline_model(run: Run) -> ConfigDict:
         seg_pad_val=run.dataset.card.ignore_index,
         **({"size": tuple(crop)} if crop else {"size": None, "size_divisor": 1}),
     )
+    model["test_cfg"] = test_cfg(run.evaluation)
     return model
+
+
+def entry_config(name: str, entry: ModelEntry) -> Config:
+    """The config of the installed mmsegmentation package that a model entry starts from, changed
+    as it says.
+
+    Raises:
+        PipelineError: when that package has no such config.
+    """
+    path = MMSEG_CONFIGS / entry.config
+    if not path.is_file():
+        raise PipelineError(
+            f"{params_file('models', name)}: config: the installed mmsegmentation has no "
+            f"{entry.config!r} below .mim/configs"
+        )
+    config = Config.fromfile(path)
+    config.merge_from_dict({"model": entry.model})
+    return config
+
+
+def test_cfg(evaluation: Evaluation) -> dict[str, Any]:
+    """mmseg's name for how an image is predicted: at once, or in windows."""
+    if evaluation.mode == "whole":
+        return {"mode": "whole"}
+    return {
+        "mode": "slide",
+        "crop_size": tuple(evaluation.crop_size),
+        "stride": tuple(evaluation.stride),
+    }
 
 
 def trained_model(run: Run) -> ConfigDict:
@@ -110,11 +136,7 @@ def training_config(run: Run, work_dir: Path) -> Config:
             "max_iters": training.iterations,
             "val_interval": training.validation_interval or training.iterations,
         },
-        "optim_wrapper": {
-            **_optim_wrapper(run),
-            # Fused updates are a tenth of a small model's step on a CPU, and the same on a GPU.
-            "optimizer": training.optimizer.model_dump(exclude_none=True) | {"fused": True},
-        },
+        "optim_wrapper": optim_wrapper(run),
         "param_scheduler": _schedule(run),
         "default_hooks": {
             "logger": {
@@ -166,14 +188,15 @@ def _loop(entry: ModelEntry) -> dict[str, Any]:
     return {"type": "AccumulatingTrainLoop", "parts": entry.accumulate}
 
 
-def _optim_wrapper(run: Run) -> dict[str, Any]:
-    """The wrapper of the optimizer that computes in the model entry's precision.
+def optim_wrapper(run: Run) -> dict[str, Any]:
+    """Config of a training's optimizer, in the wrapper that computes in the entry's precision.
 
     Raises:
         PipelineError: for fp16 without a GPU.
     """
     entry = run.entry
     parts = {"accumulative_counts": entry.accumulate} if entry.accumulate > 1 else {}
+    parts |= _optimizer(run.training.optimizer)
     if entry.precision == "float32":
         return {"type": "OptimWrapper"} | parts
     if entry.precision == "bf16":
@@ -186,7 +209,9 @@ def _optim_wrapper(run: Run) -> dict[str, Any]:
     return {"type": "AmpOptimWrapper", "dtype": "float16", "loss_scale": "dynamic"} | parts
 
 
-def dataloader(run: Run, split: str, batch_size: int, pipeline: list[dict]) -> dict[str, Any]:
+def dataloader(
+    run: Run | CheckpointTest, split: str, batch_size: int, pipeline: list[dict]
+) -> dict[str, Any]:
     """Config of a loader over a prepared split; shuffled without end for `train`.
 
     It loads in the main process: worker processes would compete with runs that share the machine.
@@ -208,7 +233,9 @@ def dataloader(run: Run, split: str, batch_size: int, pipeline: list[dict]) -> d
     }
 
 
-def _dataset(run: Run, split: str, suffix: str, pipeline: list[dict]) -> dict[str, Any]:
+def _dataset(
+    run: Run | CheckpointTest, split: str, suffix: str, pipeline: list[dict]
+) -> dict[str, Any]:
     """Config of those images of a prepared split whose files end in `suffix`."""
     card = run.dataset.card
     return {
@@ -255,7 +282,39 @@ def training_pipeline(run: Run) -> list[dict[str, Any]]:
 def evaluation_pipeline(run: Run) -> list[dict[str, Any]]:
     """Labels keep their own size, to which mmseg brings the predictions back."""
     image, labels = {"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}
-    return [image, *_resize(run), labels, {"type": "PackSegInputs"}]
+    return [image, *_fit(run), labels, {"type": "PackSegInputs"}]
+
+
+def multi_scale_pipeline(run: Run) -> list[dict[str, Any]]:
+    """As `evaluation_pipeline`, once for each of the views that `multi_scale` asks for.
+
+    With `base_size`, a scale multiplies its bounds, and the image is fitted into the product in one
+    step, as in mmsegmentation 0.x, with which the published numbers were made. The configs of 1.x
+    scale the image's own size instead; on Cityscapes that is the same.
+    """
+    views, base = run.evaluation.multi_scale, run.evaluation.base_size
+    image_scale = run.study.file.image_scale
+
+    def resize(scale: float) -> dict[str, Any]:
+        if base is None:
+            return {"type": "Resize", "scale_factor": scale * image_scale, "keep_ratio": True}
+        return _fit_into(base, scale * image_scale)
+
+    return [
+        {"type": "LoadImageFromFile"},
+        {
+            "type": "TestTimeAug",
+            "transforms": [
+                [resize(scale) for scale in views.scales],
+                [
+                    {"type": "RandomFlip", "prob": probability, "direction": "horizontal"}
+                    for probability in ((0.0, 1.0) if views.flip else (0.0,))
+                ],
+                [{"type": "LoadAnnotations"}],
+                [{"type": "PackSegInputs"}],
+            ],
+        },
+    ]
 
 
 def _resize(run: Run) -> list[dict[str, Any]]:
@@ -264,6 +323,17 @@ def _resize(run: Run) -> list[dict[str, Any]]:
     if scale == 1:
         return []
     return [{"type": "Resize", "scale_factor": scale, "keep_ratio": True}]
+
+
+def _fit(run: Run) -> list[dict[str, Any]]:
+    """The step that brings an image to the size at which it is tested."""
+    base = run.evaluation.base_size
+    return _resize(run) if base is None else [_fit_into(base, run.study.file.image_scale)]
+
+
+def _fit_into(base: Sequence[int], factor: float) -> dict[str, Any]:
+    bounds = tuple(round(side * factor) for side in base)
+    return {"type": "Resize", "scale": bounds, "keep_ratio": True}
 
 
 def _image_scale(run: Run) -> tuple[int, int]:
@@ -292,6 +362,15 @@ def _diagnostics_interval(training: Training) -> int:
     """That of the log, or longer: about 200 records of a long training are enough to draw it."""
     logs = -(-training.iterations // training.log_interval)
     return training.log_interval * max(1, -(-logs // 200))
+
+
+def _optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    # Fused updates are a tenth of a small model's step on a CPU, and the same on a GPU.
+    settings = optimizer.model_dump(exclude_none=True, exclude={"custom_keys"}) | {"fused": True}
+    if optimizer.custom_keys is None:
+        return {"optimizer": settings}
+    multipliers = {name: value.model_dump() for name, value in optimizer.custom_keys.items()}
+    return {"optimizer": settings, "paramwise_cfg": {"custom_keys": multipliers}}
 
 
 def _schedule(run: Run) -> list[dict[str, Any]]:

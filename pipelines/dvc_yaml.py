@@ -33,6 +33,7 @@ from pipelines.study import (
     ENTRY_OF_TRAINING,
     PARAMS,
     RUN_STAGES,
+    SEEN_IN_TRAINING,
     STUDY_STAGES,
     WEIGHTS_DECIDED_BY,
     WEIGHTS_SHOWN,
@@ -166,12 +167,24 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
     run = dataclasses.replace(some, dataset=any_data, seed="${item.seed}")
     given = study.file.model_fields_set
     keys = ["threads", *(key for key in ("processes", "image_scale") if key in given)]
+    parts = {"evaluation"}
     if stage == "train":
         own = [key for key in ("plugin", "options", "training") if key in spec.model_fields_set]
         keys += ["from_scratch"] if "from_scratch" in given else []
         keys += ["training", *(f"methods.{method}.{key}" for key in own)]
+        parts = {"training"}
+        alike = [r for r in study.runs if (r.model, r.method) == (model, method)]
+        if any(r.training.validation_interval is not None for r in alike):
+            seen = SEEN_IN_TRAINING & study.file.evaluation.model_fields_set
+            keys += [f"evaluation.{key}" for key in sorted(seen)]
+            parts = {"training", "evaluation"}
     elif "evaluation" in given:
         keys += ["evaluation"]
+    keys += [
+        f"overrides.{name}"
+        for name, override in study.file.overrides.items()
+        if model in (override.models or [model]) and parts & override.model_fields_set
+    ]
     left_out = {"title"} | (ENTRY_OF_TRAINING if stage == "evaluate" else set())
     return {
         "matrix": {"dataset": "${datasets}", "seed": f"${{{seeds}}}"},

@@ -6,19 +6,26 @@ columns prediction), the predicted class ids of all images as `predictions.npz` 
 the study's first seed, and of all images and their features what later questions need as
 `analysis.npz`.
 
+All of that is the single-scale test. Where the study asks for `evaluation.multi_scale` too, the
+same weights are tested once more and metrics.json holds those scores under `multi-scale`.
+
 A study with `processes` is evaluated by as many, which share the images batch by batch; what they
 find is joined in the order of the split, so that nothing written depends on their number.
+
+With `--checkpoint`, a checkpoint from elsewhere is tested on a data set in the same way.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipelines import checkpoint
 from pipelines.artifacts import Stopwatch, canonical_json, read_json, staged, write_receipt
 from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
+from pipelines.devices import claimed
 from pipelines.errors import PipelineError
 from pipelines.launch import in_processes
 from pipelines.metrics import confusion_matrix, headline, scores
@@ -29,6 +36,7 @@ from pipelines.track import push
 if TYPE_CHECKING:
     import numpy as np
 
+    from pipelines.checkpoint import CheckpointTest
     from pipelines.collect import Collector, ImageFeatures
 
 
@@ -58,6 +66,20 @@ class Prediction(NamedTuple):
     missing: str
 
 
+class Tested(NamedTuple):
+    """A model that is tested, and what is kept of its training."""
+
+    model: Any
+    pipeline: list[dict[str, Any]]
+    """Of mmsegmentation: from an image file to what the model takes."""
+    state: Mapping[str, np.ndarray]
+    """Of the plug-in, by name."""
+    log: Mapping[str, np.ndarray]
+    """The plug-in's diagnostics by name."""
+    inputs: Sequence[Path]
+    """The files that the results come from, for the receipt."""
+
+
 def evaluate(run: Run) -> None:
     """Write the scores of `run` on its evaluation split.
 
@@ -73,20 +95,35 @@ def evaluate(run: Run) -> None:
             f"--run {run.name}"
         )
 
+    from safetensors.numpy import load_file
+
+    from pipelines.config import evaluation_pipeline
+
+    tested = Tested(
+        model=_load_model(run),
+        pipeline=evaluation_pipeline(run),
+        state=load_file(run.output("train", "plugin.safetensors")),
+        log=load_file(run.output("train", "diagnostics.safetensors")),
+        inputs=[trained, run.dataset.receipt],
+    )
+    measure(run, tested, watch)
+
+
+def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None:
+    """Test a model on the split that `run` names, and write what the stage declares."""
     import numpy as np
     import pandas as pd
-    from safetensors.numpy import load_file
 
     from pipelines.collect import Collector, KeptPredictions
     from pipelines.features import classifier_arrays
+    from pipelines.multi_scale import multi_scale_confusion
 
     info, card, split = read_json(run.dataset.info), run.dataset.card, run.evaluation.split
     confusion = np.zeros((len(card.classes), len(card.classes)), dtype=np.int64)
     kept = KeptPredictions(run.keeps_predictions)
     collector = Collector(card.classes)
-    model = _load_model(run)
-    loader = _loader(run)
-    counted = _count(run, _predict(run, model, loader), loader, collector)
+    loader = _loader(run, tested.pipeline)
+    counted = _count(run, _predict(run, tested.model, loader), loader, collector)
     images = 0
     for image in gathered(counted, loader.batch_size):
         images += 1
@@ -97,6 +134,7 @@ def evaluate(run: Run) -> None:
             collector.without_features(image.missing)
         else:
             collector.join_features(image.features)
+    averaged = multi_scale_confusion(run, tested.model) if run.evaluation.multi_scale else None
     if rank() > 0:
         return
     metrics = {
@@ -105,6 +143,8 @@ def evaluate(run: Run) -> None:
         "num_images": images,
         **scores(confusion, card.classes, info["groups"]),
     }
+    if averaged is not None:
+        metrics["multi-scale"] = scores(averaged, card.classes, info["groups"])
     with staged(run.folder("evaluate")) as scratch:
         (scratch / "metrics.json").write_text(canonical_json(metrics), encoding="utf-8")
         (scratch / "scores.json").write_text(canonical_json(headline(metrics)), encoding="utf-8")
@@ -113,16 +153,16 @@ def evaluate(run: Run) -> None:
         kept.write(scratch / "predictions.npz")
         collector.write(
             scratch / "analysis.npz",
-            classifier=classifier_arrays(model),
-            state=load_file(run.output("train", "plugin.safetensors")),
-            log=load_file(run.output("train", "diagnostics.safetensors")),
+            classifier=classifier_arrays(tested.model),
+            state=tested.state,
+            log=tested.log,
         )
         write_receipt(
             scratch,
             stage="evaluate",
             subject=run.name,
             parameters=run.parameters_hash("evaluate"),
-            inputs=[trained, run.dataset.receipt],
+            inputs=tested.inputs,
         )
         watch.write(scratch)
 
@@ -145,21 +185,19 @@ def _load_model(run: Run) -> Any:
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def _loader(run: Run) -> Any:
+def _loader(run: Run | CheckpointTest, pipeline: list[dict[str, Any]]) -> Any:
     """A loader of this process's share of the split."""
     from mmengine.runner import Runner
 
-    from pipelines.config import dataloader, evaluation_pipeline
+    from pipelines.config import dataloader
 
-    config = dataloader(
-        run, run.evaluation.split, run.evaluation.batch_size, evaluation_pipeline(run)
-    )
+    config = dataloader(run, run.evaluation.split, run.evaluation.batch_size, pipeline)
     config["sampler"] = {"type": BatchShare, "batch_size": config["batch_size"]}
     return Runner.build_dataloader(config)
 
 
 def _count(
-    run: Run, images: Iterator[Prediction], loader: Any, collector: Collector
+    run: Run | CheckpointTest, images: Iterator[Prediction], loader: Any, collector: Collector
 ) -> Iterator[Counted]:
     """What is to be known of each image, done by the process that has it."""
     card = run.dataset.card
@@ -173,7 +211,7 @@ def _count(
         yield Counted(image.stem, pixels, image.prediction, features, image.missing)
 
 
-def _predict(run: Run, model: Any, loader: Any) -> Iterator[Prediction]:
+def _predict(run: Run | CheckpointTest, model: Any, loader: Any) -> Iterator[Prediction]:
     """What `model` predicts for every image that `loader` gives, in order."""
     import numpy as np
     import torch
@@ -210,7 +248,15 @@ def _predict(run: Run, model: Any, loader: Any) -> Iterator[Prediction]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = stage_parser(__doc__, runs=True).parse_args(argv)
+    parser = stage_parser(__doc__, runs=True)
+    checkpoint.add_arguments(parser)
+    args = parser.parse_args(argv)
+
+    def test() -> None:
+        with claimed(1, key="--checkpoint"):
+            tested = checkpoint.evaluate_checkpoint(args)
+        miou = read_json(args.output / "metrics.json")["mIoU"]
+        print(f"{tested.name}: mIoU {miou:.2f} % on {tested.evaluation.split}")
 
     def command(run: Run) -> None:
         evaluate(run)
@@ -219,9 +265,14 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{run.name}: mIoU {miou:.2f} % on {run.evaluation.split}")
             push(run.study, run)
 
-    return guarded(
-        lambda: in_processes("pipelines.evaluate", argv, chosen_runs(args), command, "objects")
-    )
+    def work() -> None:
+        checkpoint.check_arguments(args)
+        if args.checkpoint is not None:
+            test()
+        else:
+            in_processes("pipelines.evaluate", argv, chosen_runs(args), command, "objects")
+
+    return guarded(work)
 
 
 if __name__ == "__main__":

@@ -353,7 +353,9 @@ def embedding_figure(
         row = part.subplots(1, columns, squeeze=False)[0]
         anchors = False
         for axes, (method, found) in zip(row, panel.items(), strict=False):
-            axes.scatter(*found.points.T, s=7, c=[colours[k] for k in found.labels], linewidths=0)
+            # The edge tells a dark class from dark paper, and a light one from white.
+            edge = {"edgecolors": "0.5", "linewidths": 0.3}
+            axes.scatter(*found.points.T, s=8, c=[colours[k] for k in found.labels], **edge)
             for place, label in zip(found.anchors, found.anchor_labels, strict=True):
                 axes.plot(*place, **_STAR, color=colours[label])
                 anchors = True
@@ -365,6 +367,7 @@ def embedding_figure(
             axes.set_aspect("equal", adjustable="datalim")
         seen = sorted({label for found in panel.values() for label in found.labels.tolist()})
         dot = {"linestyle": "none", "marker": "o", "markersize": 5}
+        dot |= {"markeredgecolor": "0.5", "markeredgewidth": 0.5}
         handles = [Line2D([], [], **dot, color=colours[k], label=info["classes"][k]) for k in seen]
         if anchors:
             handles.append(Line2D([], [], **_STAR, color="0.6", label="semantic anchor"))

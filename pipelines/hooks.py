@@ -25,7 +25,7 @@ class ReseedHook(Hook):
 
     Augmentation and dropout of iteration i then do not depend on what was drawn before it: two
     methods with the same seed see the same batches, and a resumed training sees what an
-    uninterrupted one would have seen. Works for data loaded in the main process.
+    uninterrupted one would have seen. What other processes load, `pipelines.loading` seeds alike.
 
     Of several processes each draws numbers of its own, the first those of a single process: images
     of one batch must not all be flipped alike. So the same study with another number of processes
@@ -36,19 +36,21 @@ class ReseedHook(Hook):
         self.seed = seed
 
     def before_train(self, runner: Any) -> None:
-        self._reseed(runner.iter)
+        reseed(self.seed, runner.iter, get_rank())
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        self._reseed(runner.iter + 1)
+        reseed(self.seed, runner.iter + 1, get_rank())
 
-    def _reseed(self, iteration: int) -> None:
-        # Appending 0 would not change what a sequence gives, which the first process relies on.
-        words = np.random.SeedSequence([self.seed, iteration, get_rank()]).generate_state(2)
-        random.seed(int(words[0]))
-        np.random.seed(int(words[0]))
-        torch.manual_seed(int(words[1]))
+
+def reseed(seed: int, iteration: int, rank: int) -> None:
+    """Set all of this process's random generators to where they are before an iteration."""
+    # Appending 0 would not change what a sequence gives, which the first process relies on.
+    words = np.random.SeedSequence([seed, iteration, rank]).generate_state(2)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[0]))
+    torch.manual_seed(int(words[1]))
 
 
 @HOOKS.register_module()

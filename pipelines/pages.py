@@ -92,10 +92,10 @@ def comparison(material: Material) -> Section:
     kind, _ = _KINDS[study.file.kind]
     caption = (
         f"{kind}, study `{study.name}`: scores "
-        f"on the {study.file.evaluation.split} split after {study.file.training.iterations} "
+        f"on the {study.file.evaluation.split} split after {_iterations(study)} "
         "iterations, in percent, mean ± sample standard deviation over seeds; "
         f"mIoU {PAIRED}, in points, with the 95 % BCa bootstrap interval of its mean, which is "
-        f"too narrow where seeds are few. {_tested(study)}"
+        f"too narrow where seeds are few. {_multi_scale(study)}{_tested(study)}"
     )
     shown = _compared("comparison", table, caption, found.claims)
     return Section("Comparison", [shown, *_differences(study, table)])
@@ -103,12 +103,56 @@ def comparison(material: Material) -> Section:
 
 def _compared(name: str, table: pd.DataFrame, caption: str, claims: pd.DataFrame) -> Table:
     shown = tables.shown_comparison(table)
-    own = ["method", *tables.COLUMNS.values()]
+    own = ["method", *tables.headings(table)]
     anchors = [
         dict.fromkeys(own, run_anchor(row.dataset, row.model, row.method))
         for row in table.itertuples()
     ]
     return Table(name, table, shown, caption, anchors, strong=tables.winners(table, claims))
+
+
+def _multi_scale(study: Study) -> str:
+    """What the column multi-scale is, where there is one; ends in a space."""
+    views = {
+        f"scales {', '.join(f'{scale:g}' for scale in views.scales)}"
+        + (", each also mirrored" if views.flip else "")
+        for run in study.runs
+        if (views := run.evaluation.multi_scale) is not None
+    }
+    if not views:
+        return ""
+    return (
+        "Multi-scale: mIoU of the same weights, class probabilities averaged over "
+        f"{'; or '.join(sorted(views))}; all other columns are single-scale. "
+    )
+
+
+def _iterations(study: Study) -> str:
+    """How long the compared methods train: one number, or those of each data set and model."""
+    places: dict[int, set[tuple[str, str]]] = {}
+    for run in study.runs:
+        if not run.spec.control:
+            place = (run.dataset.name, run.model)
+            places.setdefault(run.training.iterations, set()).add(place)
+    if len(places) == 1:
+        return str(*places)
+    pairs = [(dataset, model) for dataset in study.datasets for model in study.models]
+    return ", ".join(
+        f"{iterations} ({_places(study, [pair for pair in pairs if pair in here])})"
+        for iterations, here in places.items()
+    )
+
+
+def _places(study: Study, pairs: Sequence[tuple[str, str]]) -> str:
+    """Pairs of data set and model in words, whole data sets by their name alone."""
+    words = []
+    for dataset in study.datasets:
+        models = [model for name, model in pairs if name == dataset]
+        if len(models) == len(study.models):
+            words.append(dataset)
+        elif models:
+            words.append(f"{dataset} with {', '.join(models)}")
+    return "; ".join(words)
 
 
 def _tested(study: Study) -> str:
@@ -264,6 +308,7 @@ def recipe(material: Material) -> Section:
         "\n".join(facts),
         "Shared by all methods, except where one of them overrides it:",
         f"```yaml\n{_yaml({'training': file.training.model_dump(exclude_none=True)})}```",
+        *_overrides(study),
         f"```yaml\n{_yaml({'methods': methods})}```",
     ]
     return Section("Recipe", [Text("\n\n".join(words))])
@@ -280,6 +325,19 @@ def _start(study: Study, model: str) -> str:
         f"the backbone starts from the published weights `{weights.pretrained.file}`, "
         f"sha256 `{weights.pretrained.sha256}`"
     )
+
+
+def _overrides(study: Study) -> list[str]:
+    if not study.file.overrides:
+        return []
+    overrides = {
+        name: override.model_dump(exclude_defaults=True)
+        for name, override in study.file.overrides.items()
+    }
+    return [
+        "Of some data sets and models, for all methods, merged in this order:",
+        f"```yaml\n{_yaml({'overrides': overrides})}```",
+    ]
 
 
 def _yaml(value: Any, *, inline: bool = False) -> str:

@@ -32,6 +32,7 @@ from pipelines.schema import (
     Evaluation,
     Method,
     ModelEntry,
+    Override,
     Pretrained,
     Strict,
     StudyFile,
@@ -108,6 +109,9 @@ A name that ends in a slash is a folder.
 VIEWS = ("index.html",)
 """Outputs of report that show run-time facts (time, memory, commits): published, but no receipt
 vouches for them, since they differ between replays."""
+
+SEEN_IN_TRAINING = {"mode", "crop_size", "stride", "base_size"}
+"""Keys of `evaluation` that the looks at the val split during training depend on."""
 
 _Model = TypeVar("_Model", bound=Strict)
 
@@ -348,12 +352,13 @@ class Run:
 
     @cached_property
     def training(self) -> Training:
-        """The study's recipe with the method's overrides."""
-        return self.study.training_of(self.method)
+        """The study's recipe with what it overrides for this data set, model and method."""
+        return self.study.training_of(self.dataset.name, self.model, self.method)
 
-    @property
+    @cached_property
     def evaluation(self) -> Evaluation:
-        return self.study.file.evaluation
+        """How the study evaluates this data set and model."""
+        return self.study.evaluation_of(self.dataset.name, self.model)
 
     @property
     def keeps_predictions(self) -> bool:
@@ -400,6 +405,10 @@ class Run:
             )
         if stage == "evaluate":
             return parameters | {"evaluation": values(self.evaluation)}
+        if self.training.validation_interval is not None:
+            # The looks at val predict as the evaluation does.
+            seen = values(self.evaluation, include=SEEN_IN_TRAINING)
+            parameters |= {"validation": seen} if seen else {}
         return parameters | {
             "plugin": self.spec.plugin,
             "options": self.spec.options,
@@ -462,9 +471,7 @@ class Study:
         models = {name: _named(path, "models", name, ModelEntry) for name in file.models}
         name = path.stem if variant is None else f"{path.stem}@{variant}"
         study = cls(name, path, file, datasets, models, variant)
-        trainings = {method: study.training_of(method) for method in file.methods}
-        study._check_splits(trainings)
-        study._check_batches(trainings)
+        study._check_runs()
         study._check_claims()
         return study
 
@@ -488,38 +495,61 @@ class Study:
         }
         return replace(study, name=name, datasets=data, home=REPORTS)
 
-    def _check_splits(self, trainings: dict[str, Training]) -> None:
-        wanted = {"evaluation.split": self.file.evaluation.split}
-        for method, training in trainings.items():
-            if training.validation_interval is not None:
-                own = "validation_interval" in self.file.methods[method].training
-                key = "training.validation_interval"
-                wanted[f"methods.{method}.{key}" if own else key] = "val"
-        for key, split in wanted.items():
-            for dataset in self.datasets.values():
-                if split not in dataset.card.splits:
-                    raise PipelineError(
-                        f"{self.path}: {key}: needs the split {split}, and {dataset.card_file} has "
-                        f"{', '.join(dataset.card.splits)}"
-                    )
+    def _check_runs(self) -> None:
+        """Every run's values are valid, and its data set has the splits that they need."""
+        for dataset in self.datasets.values():
+            for model in self.models:
+                wanted = {"evaluation.split": self.evaluation_of(dataset.name, model).split}
+                for method in self.file.methods:
+                    training = self.training_of(dataset.name, model, method)
+                    self._check_batch(dataset.name, model, method, training.batch_size)
+                    if training.validation_interval is not None:
+                        key = self._origin("validation_interval", dataset.name, model, method)
+                        wanted[key] = "val"
+                for key, split in wanted.items():
+                    if split not in dataset.card.splits:
+                        raise PipelineError(
+                            f"{self.path}: {key}: needs the split {split}, and "
+                            f"{dataset.card_file} has {', '.join(dataset.card.splits)}"
+                        )
 
-    def _check_batches(self, trainings: dict[str, Training]) -> None:
-        for method, training in trainings.items():
-            own = "batch_size" in self.file.methods[method].training
-            key = f"methods.{method}.training.batch_size" if own else "training.batch_size"
-            for model, entry in self.models.items():
-                parts = self.file.processes * entry.accumulate
-                if training.batch_size % parts:
-                    raise PipelineError(
-                        f"{self.path}: {key}: {training.batch_size} images cannot be shared "
-                        f"equally by the study's {self.file.processes} processes with the "
-                        f"{entry.accumulate} parts each of accumulate in "
-                        f"{params_file('models', model)}; expected a multiple of {parts}"
-                    )
+    def _origin(self, key: str, dataset: str, model: str, method: str) -> str:
+        """Where the file sets this key of a run's `training`."""
+        origin = "training"
+        for name, override in self._overrides(dataset, model).items():
+            if key in override.training:
+                origin = f"overrides.{name}.training"
+        if key in self.file.methods[method].training:
+            origin = f"methods.{method}.training"
+        return f"{origin}.{key}"
+
+    def _overrides(self, dataset: str, model: str) -> dict[str, Override]:
+        """Those that match, in the order in which they are merged."""
+        every = self.file.overrides.items()
+        return {name: override for name, override in every if override.matches(dataset, model)}
+
+    def _check_batch(self, dataset: str, model: str, method: str, images: int) -> None:
+        accumulate = self.models[model].accumulate
+        parts = self.file.processes * accumulate
+        if images % parts:
+            key = self._origin("batch_size", dataset, model, method)
+            raise PipelineError(
+                f"{self.path}: {key}: {images} images cannot be shared "
+                f"equally by the study's {self.file.processes} processes with the "
+                f"{accumulate} parts each of accumulate in {params_file('models', model)}; "
+                f"expected a multiple of {parts}"
+            )
 
     def _check_claims(self) -> None:
         for claimed in self.claims:
             kind, _, name = claimed.claim.metric.partition("/")
+            evaluation = self.evaluation_of(claimed.dataset, claimed.model)
+            if name == "multi-scale" and kind == "mIoU" and evaluation.multi_scale is None:
+                raise PipelineError(
+                    f"{self.path}: claims.{claimed.name}.metric: runs of {claimed.dataset} / "
+                    f"{claimed.model} have no {claimed.claim.metric}; expected "
+                    "evaluation.multi_scale for them, or a claim about others"
+                )
             card = self.datasets[claimed.dataset].card
             if kind == "IoU" and name not in card.classes:
                 raise PipelineError(
@@ -552,10 +582,30 @@ class Study:
             if entry.pretrained is not None
         }
 
-    def training_of(self, method: str) -> Training:
-        overrides = self.file.methods[method].training
-        merged = _merge(self.file.training.model_dump(), overrides)
-        return _validated(f"{self.path}: methods.{method}.training", Training, merged)
+    def training_of(self, dataset: str, model: str, method: str) -> Training:
+        """The recipe of these runs: the study's, then its `overrides`, then the method's."""
+        steps = {
+            f"overrides.{name}.training": override.training
+            for name, override in self._overrides(dataset, model).items()
+        }
+        steps[f"methods.{method}.training"] = self.file.methods[method].training
+        return self._merged(self.file.training, steps)
+
+    def evaluation_of(self, dataset: str, model: str) -> Evaluation:
+        """How these runs are evaluated: as the study says, then its `overrides`."""
+        steps = {
+            f"overrides.{name}.evaluation": override.evaluation
+            for name, override in self._overrides(dataset, model).items()
+        }
+        return self._merged(self.file.evaluation, steps)
+
+    def _merged(self, base: _Model, steps: dict[str, dict[str, Any]]) -> _Model:
+        """`base` with the values of each step, every step's outcome being valid in itself."""
+        value = base
+        for key, overrides in steps.items():
+            merged = _merge(value.model_dump(), overrides)
+            value = _validated(f"{self.path}: {key}", type(base), merged)
+        return value
 
     def input_receipts(self, stage: str) -> list[Path]:
         """The receipts that a stage of the whole study depends on."""
@@ -690,7 +740,8 @@ class Study:
             )
             for name, entry in entries.items()
         }
-        file = self.file.model_dump(exclude={"variants"}, exclude_defaults=not defaults)
+        unseen = {"variants", "workers"}
+        file = self.file.model_dump(exclude=unseen, exclude_defaults=not defaults)
         weights = {
             name: entry.pretrained.model_dump(include=WEIGHTS_SHOWN)
             for name, entry in self.models.items()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.claims import REPRODUCED
-from pipelines.metrics import GROUPS
+from pipelines.metrics import GROUPS, MULTI_SCALE
 from pipelines.statistics import KEYS
 
 COLUMNS = {
@@ -22,8 +22,10 @@ COLUMNS = {
     "mAcc": "mAcc",
     "aAcc": "aAcc",
     **{f"mIoU/{group}": group for group in GROUPS},
+    MULTI_SCALE: "multi-scale",
 }
-"""Metrics of the comparison table and their headings."""
+"""Metrics of the comparison table and their headings; that of several scales has a column only in
+studies that measure it."""
 
 NOTHING = "–"
 """Stands where there is nothing to show."""
@@ -39,18 +41,21 @@ def comparison_table(
         methods: names of the methods to show, with their labels.
 
     Returns:
-        Columns `KEYS`, label, seeds; `<heading>_mean` and `<heading>_std` for each of `COLUMNS`;
+        Columns `KEYS`, label, seeds; `<heading>_mean` and `<heading>_std` for each of `COLUMNS`
+        (`MULTI_SCALE` where it was measured);
         pairs, wins, `difference_mean`, `difference_std`, `difference_low` and `difference_high`:
         mIoU minus the baseline's, and the 95 % interval of the mean.
     """
     rows = []
     chosen = summary[summary["method"].isin(methods)]
+    measured = MULTI_SCALE in set(summary["metric"])
+    shown = {m: h for m, h in COLUMNS.items() if measured or m != MULTI_SCALE}
     differences = paired[paired["metric"] == "mIoU"].set_index(KEYS)
     for key, group in chosen.groupby(KEYS, sort=False):
         scores = group.set_index("metric")
         row = dict(zip(KEYS, key, strict=True)) | {"label": methods[key[-1]]}
         row["seeds"] = int(scores.loc["mIoU", "n"])
-        for metric, heading in COLUMNS.items():
+        for metric, heading in shown.items():
             here = scores.loc[metric] if metric in scores.index else {}
             row[f"{heading}_mean"] = here.get("mean", np.nan)
             row[f"{heading}_std"] = here.get("std", np.nan)
@@ -62,7 +67,7 @@ def comparison_table(
         row["difference_low"] = difference.get("low", np.nan)
         row["difference_high"] = difference.get("high", np.nan)
         rows.append(row)
-    scored = [f"{heading}_{end}" for heading in COLUMNS.values() for end in ("mean", "std")]
+    scored = [f"{heading}_{end}" for heading in shown.values() for end in ("mean", "std")]
     paired_columns = [
         *("pairs", "wins"),
         *(f"difference_{statistic}" for statistic in ("mean", "std", "low", "high")),
@@ -114,7 +119,7 @@ def shown_comparison(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(
         {"data set": table["dataset"], "model": table["model"], "method": table["label"]}
     )
-    for heading in COLUMNS.values():
+    for heading in headings(table):
         shown[heading] = _cells(table, heading)
     shown["seeds"] = table["seeds"].astype(str)
     differences = _cells(table, "difference", signed=True)
@@ -179,6 +184,8 @@ def winners(table: pd.DataFrame, claims: pd.DataFrame) -> set[tuple[int, str]]:
     rows = table.reset_index(drop=True)
     for (dataset, model), panel in rows.groupby(["dataset", "model"], sort=False):
         for metric, heading in COLUMNS.items():
+            if heading not in headings(table):
+                continue
             means = panel[f"{heading}_mean"].dropna()
             if len(means) and _holds(
                 claims, dataset, model, metric, panel.loc[means.idxmax(), "method"]
@@ -295,6 +302,11 @@ def latex(shown: pd.DataFrame, strong: Collection[tuple[int, str]] = ()) -> str:
     return "% \\usepackage{booktabs}\n" + styler.to_latex(
         hrules=True, column_format="".join("r" if number else "l" for number in numbers)
     )
+
+
+def headings(table: pd.DataFrame) -> list[str]:
+    """Those of `COLUMNS` that `comparison_table` gave this table."""
+    return [heading for heading in COLUMNS.values() if f"{heading}_mean" in table]
 
 
 def _cells(table: pd.DataFrame, prefix: str, signed: bool = False) -> list[str]:

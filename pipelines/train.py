@@ -11,8 +11,10 @@ the optimiser are the study's `batch_size` whatever their number, and the learni
 
 from __future__ import annotations
 
+import copy
 import sys
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from pipelines.artifacts import Stopwatch, staged, write_receipt
 from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
@@ -23,6 +25,9 @@ from pipelines.processes import rank
 from pipelines.study import Run
 from pipelines.track import push
 from pipelines.tracking.progress import logged, work_folder
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def train(run: Run) -> None:
@@ -64,7 +69,7 @@ def train(run: Run) -> None:
     import_modules_from_strings(**config.custom_imports)
     first = rank() == 0
     with only_one(work), live_curves(run, work) if first else nullcontext() as live:
-        runner = QuietRunner.from_cfg(config)
+        runner = QuietRunner.from_cfg(_with_workers(config, run))
         for hook in (ResumeHook(), FiniteHook(run), *([live] if first else [])):
             runner.register_hook(hook)
         runner.train()
@@ -102,6 +107,18 @@ def _without_weights(run: Run) -> str:
         f"without a network put that file into {weights.downloads}/ before. To start from random "
         f"weights instead, put from_scratch: true into {run.study.path}"
     )
+
+
+def _with_workers(config: Config, run: Run) -> Config:
+    """What trains: the config that is published, with the study's number of loading processes."""
+    workers = run.study.file.workers
+    if not workers:
+        return config
+    from pipelines.loading import in_workers
+
+    config = copy.deepcopy(config)
+    config.train_dataloader = in_workers(config.train_dataloader, workers, run.seed)
+    return config
 
 
 def _split_state(run: Run, state: dict) -> tuple[dict, dict]:

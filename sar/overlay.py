@@ -34,20 +34,18 @@ def overlay(
     if image.size != ids.shape[::-1]:
         raise ValueError(f"the image is {image.size}, the prediction {ids.shape[::-1]}")
     factor = max(1, -(-_LEAST_WIDTH // image.width))
-    colours = np.zeros((256, 3), np.float32)
-    colours[: len(palette)] = palette
     size = (image.width * factor, image.height * factor)
-    pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC), np.float32)
+    picture = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     ids = ids.repeat(factor, 0).repeat(factor, 1)
-    # In grey, the image keeps its shapes and takes nothing from the hues of the classes.
-    grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
-    mixed = (1 - opacity) * grey[..., None] + opacity * colours[ids]
     if opacity:
+        colours = np.zeros((256, 3), np.uint8)
+        colours[: len(palette)] = palette
+        # In grey, the image keeps its shapes and takes nothing from the hues of the classes.
+        grey = picture.convert("L").convert("RGB")
+        mixed = np.array(Image.blend(grey, Image.fromarray(colours[ids]), opacity))
         edge = _edges(ids, max(1, size[0] // 800))
         mixed[edge] = colours[ids[edge]]
-    else:
-        mixed = pixels
-    picture = Image.fromarray(mixed.round().clip(0, 255).astype(np.uint8))
+        picture = Image.fromarray(mixed)
     return _with_legend(picture, ids, classes, palette)
 
 

@@ -20,6 +20,9 @@ from pipelines.rendering import files, svg
 from pipelines.sections import Drawing, Picture, Report, Section, Table, Verdicts
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})
+_HEADERS = ("method", "class", "claim")
+"""Columns that name a row, before the first of all."""
+
 _SPREAD = re.compile(r"(?P<mean>[+-]?\d+(?:\.(?P<decimals>\d+))?) ± (?P<spread>\d+(?:\.\d+)?)")
 
 
@@ -82,6 +85,7 @@ def _rows(table: Table, places: set[str]) -> list[dict[str, Any]]:
     """Each row's id and cells, with the links that lead to a place in this page."""
     aligned = _aligned(table)
     numbers = dict(zip(table.shown.columns, tables.numeric(table.shown), strict=True))
+    header = next((name for name in _HEADERS if name in table.shown), table.shown.columns[0])
     rows = []
     for number in range(len(table.shown)):
         anchors = table.anchors[number] if number < len(table.anchors) else {}
@@ -89,6 +93,7 @@ def _rows(table: Table, places: set[str]) -> list[dict[str, Any]]:
             anchors = dict.fromkeys(table.shown.columns, anchors)
         cells = [
             {
+                "tag": Markup('th scope="row"') if column == header else "td",
                 "html": aligned[column][number],
                 "kind": _kind(column, table.shown[column].iloc[number], numbers[column]),
                 "strong": (number, column) in table.strong,

@@ -31,8 +31,11 @@ def inline(text: str, name: str, title: str, alternative: str) -> str:
     for element in root.iter():
         for key, value in element.attrib.items():
             element.set(key, _attribute(key, value, name))
+    points = float(root.get("width").removesuffix("pt"))
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
+    # What is drawn for paper is read on a screen from farther away.
+    root.set("style", f"width: {1.6 * points:.0f}px")
     root.set("role", "img")
     root.set("aria-labelledby", f"{name}-title {name}-desc")
     for place, (tag, words) in enumerate((("title", title), ("desc", alternative))):

@@ -1,4 +1,4 @@
-"""A plug-in: SAR that writes down what each process computes, iteration by iteration."""
+"""A plug-in: SAR in float64 that writes down what each process computes in each iteration."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ def apply(model_cfg, **options):
 
 @MODELS.register_module(name="RecordedSegmentor")
 def build_recorded(**cfg):
-    model = build_sar_segmentor(**cfg)
+    # In float64: what differs by more than rounding then shows, however long the training.
+    model = build_sar_segmentor(**cfg).double()
     loss = model.loss
 
     def recorded(inputs, data_samples):
-        losses = loss(inputs, data_samples)
+        losses = loss(inputs.double(), data_samples)
         record = {name: value.item() for name, value in losses.items()}
         record["loss"] = sum(value for name, value in record.items() if "loss" in name)
         labels = torch.stack([sample.gt_sem_seg.data for sample in data_samples])

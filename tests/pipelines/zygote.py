@@ -129,7 +129,7 @@ def _child(stage: Any, request: dict, output: Path, calls: Path) -> None:
             _tear(request["torn_checkpoint"])
         counter = _Counter(request.get("at_call"))
         if "count" in request or "at_call" in request:
-            sys.setprofile(counter)
+            _count(request["stage"], counter)
         status = guarded(lambda: stage(run))
         sys.setprofile(None)
         calls.write_text(json.dumps(counter.all_spans()))
@@ -177,6 +177,22 @@ class _Counter:
         # The very last calls belong to the end of the counting.
         end = self._count - 20
         return [*self.spans, ("publication", self._published, end), ("whole", 1, end)]
+
+
+def _count(stage: str, counter: _Counter) -> None:
+    """Count from now on; from the start of the loop where a model is built first, which is long."""
+    if stage != "train":
+        sys.setprofile(counter)
+        return
+    from mmengine.runner import IterBasedTrainLoop
+
+    run = IterBasedTrainLoop.run
+
+    def counted(self: IterBasedTrainLoop) -> Any:
+        sys.setprofile(counter)
+        return run(self)
+
+    IterBasedTrainLoop.run = counted
 
 
 def _tear(number: int) -> None:
