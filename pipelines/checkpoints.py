@@ -101,8 +101,10 @@ def only_one(work: Path) -> Iterator[None]:
     work.mkdir(parents=True, exist_ok=True)
     with (work / _LOCK).open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # A record lock: processes that load data, which are forks of this one, do not inherit
+            # it, and it ends with this process when they do not yet.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             file.seek(0)
             raise PipelineError(
                 f"{work / _LOCK}: another process ({file.read().strip() or 'unknown'}) trains this "

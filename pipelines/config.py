@@ -179,6 +179,9 @@ def training_config(run: Run, work_dir: Path) -> Config:
             "iou_metrics": ["mIoU"],
             "ignore_index": run.dataset.card.ignore_index,
         }
+    elif run.evaluation.base_size is not None:
+        # Nothing here uses it; it tells who predicts with the weights how to feed the model.
+        config["test_pipeline"] = evaluation_pipeline(run)
     return Config(config)
 
 

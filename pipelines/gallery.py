@@ -116,24 +116,25 @@ def choose(scores: np.ndarray, wanted: int) -> list[tuple[int, str]]:
     return [(ranking[place], part) for part in PARTS for place in places[part]]
 
 
-def collect(runs: Mapping[Panel, Sequence[Run]], wanted: int, earlier: Path) -> Gallery:
+def collect(runs: Mapping[Panel, Sequence[Run]], wanted: int, earlier: Sequence[Path]) -> Gallery:
     """Choose the images of every data set and model, and take what is shown of them.
 
     Args:
         runs: of `looked_at`.
         wanted: how many images to show of each.
-        earlier: a gallery.npz, for what cannot be had here any more; it need not be there.
+        earlier: a gallery.npz each, for what cannot be had here any more; they need not be there.
 
     Raises:
         PipelineError: when an image of the split is missing.
     """
-    before: Gallery = read(earlier) if earlier.is_file() else {}
+    before = [read(path) for path in earlier if path.is_file()]
     gallery = {}
     for panel, chosen in runs.items():
         shown = _panel(chosen, wanted)
-        old = before.get(panel)
-        if not shown.scenes and wanted and old and old.sources == _sources(chosen):
-            shown = old
+        if not shown.scenes and wanted:
+            sources = _sources(chosen)
+            of_these = (old[panel] for old in before if panel in old)
+            shown = next((old for old in of_these if old.sources == sources), shown)
         gallery[panel] = shown
     return gallery
 

@@ -128,9 +128,8 @@ def write_files(
 ) -> None:
     """Write all files of the report on these finished runs into `folder`."""
     shown = shown_runs(study, runs)
-    images = gallery.collect(
-        shown, study.file.evaluation.gallery, study.output("report", "gallery.npz")
-    )
+    earlier = [study.output("report", "gallery.npz"), study.published / "gallery.npz"]
+    images = gallery.collect(shown, study.file.evaluation.gallery, earlier)
     gallery.write(images, folder / "gallery.npz")
     data = {name: read_json(dataset.info) for name, dataset in study.datasets.items()}
     material = Material(study, runs, comparison, analyses, data, images, shown)

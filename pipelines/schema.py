@@ -230,7 +230,7 @@ class Override(Strict):
     training: dict[str, Any] = {}
     """Merged into `training`, all methods alike; what a method overrides itself still wins."""
     evaluation: dict[str, Any] = {}
-    """Merged into `evaluation`; not `split`, which is one for the whole study."""
+    """Merged into `evaluation`; not `split` and `gallery`, which are one for the whole study."""
 
     def matches(self, dataset: str, model: str) -> bool:
         return dataset in (self.datasets or [dataset]) and model in (self.models or [model])
@@ -346,11 +346,12 @@ class StudyFile(Strict):
                 raise ValueError(
                     f"overrides.{name} changes nothing; expected training, evaluation or both"
                 )
-            if "split" in override.evaluation:
-                raise ValueError(
-                    f"overrides.{name}.evaluation.split: the split is one for the whole study; "
-                    "expected other keys of evaluation"
-                )
+            for key in ("split", "gallery"):
+                if key in override.evaluation:
+                    raise ValueError(
+                        f"overrides.{name}.evaluation.{key}: there is one {key} for the whole "
+                        "study; expected other keys of evaluation"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,9 @@ from sar.errors import SarError
 _NOT_BEFORE_THE_MODEL = ("Load", "Pack", "Concat")
 """Beginnings of the types of steps that read an image or its labels, or pack them."""
 
+_FOR_TRAINING = ("sar", "pipelines")
+"""Packages of this project: what a config imports of them, hooks and plug-ins, trains."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -138,7 +141,11 @@ def _datasets(config: Mapping) -> Iterator[tuple[str, dict]]:
 
 def _image_steps(config: Mapping) -> Iterator[dict[str, Any]]:
     loader, dataset = next(_datasets(config), ("", {}))
-    for step in dataset.get("pipeline", []):
+    pipeline = dataset.get("pipeline", [])
+    if config.get("test_pipeline"):
+        # By this name mmsegmentation's own inference finds it.
+        loader, pipeline = "", config["test_pipeline"]
+    for step in pipeline:
         kind = str(step.get("type", "")).rpartition(".")[2]
         if loader == "train_dataloader":
             # Without a test there is the training; of its transforms, those without chance.
@@ -172,4 +179,5 @@ def _names_and_colours(
 
 def _imports(config: Mapping) -> list[str]:
     names = (config.get("custom_imports") or {}).get("imports", [])
-    return [names] if isinstance(names, str) else list(names)
+    names = [names] if isinstance(names, str) else names
+    return [name for name in names if name.partition(".")[0] not in _FOR_TRAINING]

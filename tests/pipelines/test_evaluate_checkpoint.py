@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 from pathlib import Path
@@ -18,10 +19,11 @@ from pipelines.artifacts import read_json, sha256_file
 from pipelines.config import training_config
 from pipelines.evaluate import evaluate, main
 from pipelines.runner import QuietRunner
-from pipelines.study import RUN_STAGES
+from pipelines.study import RUN_STAGES, Study
 from pipelines.tracking.progress import work_folder
 from sar.bundle import write_bundle
 from sar.cli import main as sar
+from sar.configs import from_config
 from sar.reading import read_trained
 from tests.pipelines import mini
 
@@ -111,6 +113,16 @@ def test_a_model_entry_serves_as_config(run):
         pixels[kind] = read(Path("out/analysis.npz")).pixels.sum()
     # It knows nothing of the study's scale of the images, which the run's own config does.
     assert pixels["own"] == 4 * pixels["entry"] > 0
+
+
+def test_a_published_config_says_at_what_size_images_are_tested(run):
+    study = mini.study_file() | {"evaluation": {"base_size": [64, 48]}}
+    study["training"] = study["training"] | {"validation_interval": None}
+    Path("params/studies/fitted.yaml").write_text(json.dumps(study))
+    fitted = Study.load("fitted").run(run.name)
+    config = from_config(training_config(fitted, Path("work")), "config.py")
+    assert config.image_steps == [{"type": "Resize", "scale": (64, 48), "keep_ratio": True}]
+    assert config.imports == [] and config.classes[0] == "background"
 
 
 def test_the_classes_have_to_be_those_of_the_data(run, capsys):

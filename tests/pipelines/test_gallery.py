@@ -40,7 +40,7 @@ def test_no_image_is_chosen_twice_and_they_go_from_best_to_worst():
 
 def collected(study, earlier="none"):
     shown = report.shown_runs(study, study.runs)
-    return gallery.collect(shown, study.file.evaluation.gallery, study.results / earlier)
+    return gallery.collect(shown, study.file.evaluation.gallery, [study.results / earlier])
 
 
 def test_scenes_hold_what_every_compared_method_predicted(fabricate):

@@ -176,7 +176,7 @@ def test_a_training_in_parts_that_broke_off_ends_as_if_it_had_not(trained, monke
 
 
 def test_a_batch_that_cannot_be_cut_is_named(trained):
-    expected = rf"mini.yaml: training.batch_size: 4 images .* 3 equal parts .*{mini.MODEL}.yaml"
+    expected = rf"mini.yaml: training.batch_size: 4 images .* 3 parts each .*{mini.MODEL}.yaml"
     with pytest.raises(PipelineError, match=expected):
         trained(accumulate=3)
 

@@ -137,15 +137,21 @@ def test_weights_of_another_architecture_stop_a_training(project):
         train.train(study.runs[0])
 
 
+def told(study) -> str:
+    """What the report's recipe says."""
+    [text] = pages.recipe(SimpleNamespace(study=study)).parts
+    return text.markdown
+
+
 def test_from_scratch_needs_no_weights_and_the_report_says_so(project, started):
-    recipe = "\n".join(pages._recipe(mini.load()))
+    recipe = told(mini.load())
     assert f"the backbone starts from the published weights `{FILE}`, sha256 `" in recipe
     edit(from_scratch=True)
     study = prepared(mini.load())
     assert study.weights == {}
     train.train(study.runs[0])
     assert not torch.equal(started[0]["backbone.conv1.weight"], project.state["conv1.weight"])
-    recipe = "\n".join(pages._recipe(study))
+    recipe = told(study)
     assert (
         f"from scratch: the backbone starts from random weights, not from the published `{FILE}"
         in recipe

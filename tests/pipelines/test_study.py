@@ -127,6 +127,7 @@ CLAIM = {"metric": "mIoU/tail", "method": "sar", "direction": "higher", "margin"
             r"mini.yaml: overrides.a.evaluation: .*stride goes with mode slide",
         ),
         ("overrides", {"a": {"evaluation": {"split": "val"}}}, r"overrides.a.evaluation.split"),
+        ("overrides", {"a": {"evaluation": {"gallery": 1}}}, r"overrides.a.evaluation.gallery"),
         (
             "claims",
             {"a": {**CLAIM, "metric": "mIoU/multi-scale"}},
@@ -293,7 +294,7 @@ def test_overrides_are_merged_in_order_into_the_runs_that_they_match(two_by_two)
             "forms": {"datasets": ["forms"], "training": {"iterations": 30, "batch_size": 3}},
             "big": {"models": ["big_net"], "training": {"optimizer": {"lr": 0.5}}},
             "both": {"datasets": ["forms"], "models": ["big_net"], "training": {"batch_size": 5}},
-            "all": {"evaluation": {"gallery": 1}},
+            "all": {"evaluation": {"batch_size": 3}},
         }
     )
     found = {
@@ -315,7 +316,7 @@ def test_overrides_are_merged_in_order_into_the_runs_that_they_match(two_by_two)
         "forms/big_net/sar/seed0": (30, 5, 0.5),
         "forms/big_net/longer/seed0": (40, 5, 0.5),
     }
-    assert {run.evaluation.gallery for run in study.runs} == {1}
+    assert {run.evaluation.batch_size for run in study.runs} == {3}
     assert study.file.training.iterations == 20
 
 
