@@ -147,7 +147,7 @@ def test_ours_stands_beside_theirs_with_what_differs(fabricate):
     [section] = reference.sections(study, summary(study))
     shown = section.parts[0].shown
     assert shown["published"].tolist() == ["41.50", "50.00", "not available", "41.50"]
-    assert shown["ours"].tolist() == ["40.00 ± 1.00", "60.00 ± 1.00", "40.00 ± 1.00", "–"]
+    assert shown["ours"].tolist() == ["40.0 ± 1.0", "60.0 ± 1.0", "40.0 ± 1.0", "–"]
     assert shown["difference"].tolist() == ["-1.50", "+10.00", "–", "–"]
     assert "<https://example.org/them>" in section.parts[1].markdown
 
