@@ -23,6 +23,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from pipelines.errors import PipelineError
+from pipelines.processes import rank
 
 _NAME = re.compile(r"iter_(\d+)\.pth")
 _LOCK = "checkpoints.lock"
@@ -94,7 +95,7 @@ def only_one(work: Path) -> Iterator[None]:
     Raises:
         PipelineError: when another process holds the folder.
     """
-    if int(os.environ.get("RANK", 0)) != 0:
+    if rank() > 0:
         # Of the processes of one training, the first stands for all.
         yield
         return

@@ -31,8 +31,11 @@ class FiniteHook(Hook):
     ) -> None:
         if bool(torch.isfinite(outputs["loss"]).all()):
             return
-        values = {name: float(value) for name, value in outputs.items() if "loss" in name}
-        wrong = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+        # The terms of the total, whose names hold the word.
+        terms = {name: float(term) for name, term in outputs.items() if "loss" in name}
+        wrong = [f"{name} = {term}" for name, term in terms.items() if not math.isfinite(term)]
+        if len(wrong) > 1:
+            wrong.remove(f"loss = {terms['loss']}")
         self._stop(runner, "the loss is", ", ".join(wrong))
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:

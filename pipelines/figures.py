@@ -31,6 +31,9 @@ _LINES = ("-", "--", "-.", ":")
 _CELL = 2.0
 """Width of an image in the gallery, in inches."""
 
+_ABREAST = 3
+"""Panes side by side, at most."""
+
 CURVES = {
     "loss": "Training loss, all terms",
     "decode.loss_ce": "Cross-entropy of the decode head",
@@ -289,9 +292,11 @@ def confusion_figure(
     panels = list(confusion.groupby(["dataset", "model"], sort=False))
     most = max(len(classes[dataset]) for (dataset, _), _ in panels)
     side = min(9.0, 2.2 + 0.42 * most)
-    figure = Figure(figsize=(side * len(methods) + 0.6, side * len(panels)))
-    grid = figure.subplots(len(panels), len(methods), squeeze=False)
-    for row, (key, panel) in zip(grid, panels, strict=True):
+    columns, lines = _grid(len(methods))
+    figure = Figure(figsize=(side * columns + 0.6, side * lines * len(panels)))
+    parts = figure.subfigures(len(panels), 1, squeeze=False)[:, 0]
+    for part, (key, panel) in zip(parts, panels, strict=True):
+        grid = part.subplots(lines, columns, squeeze=False).ravel()
         names = list(classes[key[0]])
         shares = {
             method: panel[panel["method"] == method]
@@ -299,13 +304,21 @@ def confusion_figure(
             .reindex(index=names, columns=names)
             for method in (baseline, *methods)
         }
-        for axes, (method, label) in zip(row, methods.items(), strict=True):
+        for axes, (method, label) in zip(grid, methods.items(), strict=False):
             drawn = _confusion_panel(axes, shares[method] - shares[baseline])
             axes.set_title(f"{label} minus baseline\n{' / '.join(key)}", loc="left")
-            bar = figure.colorbar(drawn, ax=axes, shrink=0.7)
+            bar = part.colorbar(drawn, ax=axes, shrink=0.7)
             bar.set_label("points of the class's true pixels")
             bar.outline.set_visible(False)
+        for axes in grid[len(methods) :]:
+            axes.set_axis_off()
     return figure
+
+
+def _grid(panes: int) -> tuple[int, int]:
+    """Columns and lines that a page can show of this many panes side by side."""
+    columns = min(panes, _ABREAST)
+    return columns, -(-panes // columns)
 
 
 def _confusion_panel(axes, difference: pd.DataFrame):
@@ -344,15 +357,15 @@ def embedding_figure(
         data: for each data set the contents of its info.json.
         methods: labels by name.
     """
-    columns = max(len(panel) for panel in panels.values())
-    figure = Figure(figsize=(3.6 * columns + 1.6, 0.4 + 3.7 * len(panels)))
+    columns, lines = _grid(max(len(panel) for panel in panels.values()))
+    figure = Figure(figsize=(3.6 * columns + 1.6, 0.4 + 3.7 * lines * len(panels)))
     parts = figure.subfigures(len(panels), 1, squeeze=False)[:, 0]
     for part, (key, panel) in zip(parts, panels.items(), strict=True):
         info = data[key[0]]
         colours = [fixed(colour) for colour in info["palette"]]
-        row = part.subplots(1, columns, squeeze=False)[0]
+        grid = part.subplots(lines, columns, squeeze=False).ravel()
         anchors = False
-        for axes, (method, found) in zip(row, panel.items(), strict=False):
+        for axes, (method, found) in zip(grid, panel.items(), strict=False):
             # The edge tells a dark class from dark paper, and a light one from white.
             edge = {"edgecolors": "0.5", "linewidths": 0.3}
             axes.scatter(*found.points.T, s=8, c=[colours[k] for k in found.labels], **edge)
@@ -360,7 +373,7 @@ def embedding_figure(
                 axes.plot(*place, **_STAR, color=colours[label])
                 anchors = True
             axes.set_title(methods[method], loc="left")
-        for axes in row:
+        for axes in part.axes:
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)

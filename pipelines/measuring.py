@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -56,6 +57,8 @@ class Meter:
             "lock": lock_state(),
             "python": platform.python_version(),
             "platform": platform.platform(),
+            "processor": processor(),
+            "instructions": _instructions(),
             "cpu_count": os.cpu_count(),
             "versions": {name: metadata.version(name) for name in PACKAGES},
         }
@@ -140,6 +143,25 @@ def lock_state(lock: Path = LOCK) -> dict[str, Any] | None:
             if installed is None or installed.partition("+")[0] != version.strip():
                 differs[name] = {"installed": installed, "locked": version.strip()}
     return {"sha256": hashlib.sha256(content).hexdigest(), "differs": differs}
+
+
+def processor() -> str | None:
+    """What the CPU calls itself; None where it does not."""
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        found = re.search(r"^model name\s*: (.+)$", listing.read_text(), re.MULTILINE)
+        if found:
+            return found[1]
+    return platform.processor() or None
+
+
+def _instructions() -> str | None:
+    """The vector instructions that torch computes with, such as AVX512, where it was used.
+
+    Sums depend on them: a training repeats its weights bit by bit on CPUs of one kind only.
+    """
+    torch = sys.modules.get("torch")
+    return torch.backends.cpu.get_cpu_capability() if torch is not None else None
 
 
 def git_commit() -> tuple[str | None, bool | None]:

@@ -14,6 +14,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from pipelines import tables
+from pipelines.analyse import Analyses
 from pipelines.claims import ALPHA, RULE
 from pipelines.compare import Comparison
 from pipelines.gallery import Gallery, Panel
@@ -49,6 +50,7 @@ class Material:
     runs: Sequence[Run]
     """Those that are finished."""
     comparison: Comparison
+    analyses: Analyses
     data: Mapping[str, Mapping[str, Any]]
     """For each data set the contents of its info.json."""
     gallery: Gallery

@@ -30,6 +30,8 @@ _FACTS = {
     "started": "started",
     "python": "python",
     "platform": "platform",
+    "processor": "processor",
+    "instructions": "instructions",
 }
 """Columns that hold a fact of the training as its `runtime.json` calls it."""
 
@@ -105,7 +107,7 @@ def _shown(run: Run, facts: Mapping[str, Any]) -> dict[str, str]:
         "data": _short(row["data"]),
         "checkpoint": _short(row["checkpoint"]),
         "lock": _lock(train),
-        "device": train.get("device", NOT_RECORDED) + _processes(train),
+        "device": _device(train) + _processes(train),
         "training": _known(train, "wall_seconds", _clock),
         "evaluation": _known(facts["evaluate"], "wall_seconds", _clock),
         "memory": _known(train, "peak_memory_mib", "{:.0f} MiB".format),
@@ -135,6 +137,12 @@ def _lock(train: Mapping[str, Any]) -> str:
     differs = len(train["lock"]["differs"])
     text = _short(train["lock"]["sha256"])
     return f"{text}, {differs} packages differ" if differs else text
+
+
+def _device(train: Mapping[str, Any]) -> str:
+    device = train.get("device", NOT_RECORDED)
+    known = [train[key] for key in ("processor", "instructions") if train.get(key)]
+    return ", ".join(known) if device == "cpu" and known else device
 
 
 def _processes(train: Mapping[str, Any]) -> str:

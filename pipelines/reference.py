@@ -130,7 +130,7 @@ def _compared(theirs: Recipe, run: Run) -> str:
 
 
 def _pairs(theirs: Recipe, run: Run) -> Iterator[tuple[str, object, object]]:
-    training, evaluation = run.training, run.evaluation.model_dump()
+    training, evaluation = run.training, run.evaluation
     start = "random weights"
     if run.weights is not None:
         start = file_stem(run.weights.pretrained.file)
@@ -138,8 +138,8 @@ def _pairs(theirs: Recipe, run: Run) -> Iterator[tuple[str, object, object]]:
     yield "batch", theirs.batch_size, training.batch_size
     yield "crop", theirs.crop_size, training.augmentation.crop_size or "of whole images"
     yield "start from", theirs.pretrained, start
-    yield "test", theirs.mode, evaluation.get("mode", "whole")
-    yield "split", theirs.split, evaluation["split"]
+    yield "test", theirs.mode, evaluation.mode
+    yield "split", theirs.split, evaluation.split
 
 
 def _words(value: object) -> str:

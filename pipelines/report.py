@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines import figures, gallery, illustrations, pages, provenance, reference
+from pipelines.analyse import Analyses
+from pipelines.analyses.findings import findings
 from pipelines.artifacts import Stopwatch, read_json, sha256_folder, staged, write_receipt
 from pipelines.cli import guarded, stage_parser
 from pipelines.compare import Comparison, all_finished, finished, write_csv
@@ -30,13 +32,13 @@ def report(study: Study) -> None:
     """Write the report of a study whose runs are all finished and compared.
 
     Raises:
-        PipelineError: when a run is not finished, or compare has not run.
+        PipelineError: when a run is not finished, or compare or analyse has not run.
     """
     watch = Stopwatch()
     runs = all_finished(study)
-    comparison = Comparison.read(study)
+    comparison, analyses = Comparison.read(study), Analyses.read(study)
     with staged(study.folder("report")) as scratch:
-        write_files(study, runs, comparison, scratch)
+        write_files(study, runs, comparison, analyses, scratch)
         write_receipt(
             scratch,
             stage="report",
@@ -62,7 +64,7 @@ def report_partial(study: Study) -> list[Run]:
             "nothing to report"
         )
     with staged(partial_folder(study)) as scratch:
-        write_files(study, runs, Comparison.of(study, runs), scratch)
+        write_files(study, runs, Comparison.of(study, runs), Analyses.of(study, runs), scratch)
     return [run for run in study.runs if run not in runs]
 
 
@@ -73,7 +75,11 @@ def partial_folder(study: Study) -> Path:
 
 def inputs(study: Study) -> list[Path]:
     """The files that report reads, and the receipts that vouch for the images it reads."""
-    compared = [study.output("compare", name) for name in STUDY_STAGES["compare"]]
+    compared = [
+        study.output(stage, name)
+        for stage in ("compare", "analyse")
+        for name in STUDY_STAGES[stage]
+    ]
     data = [path for dataset in study.datasets.values() for path in (dataset.info, dataset.receipt)]
     shown = [run for runs in shown_runs(study, study.runs).values() for run in runs]
     return (
@@ -109,6 +115,7 @@ def sections(material: Material) -> list[Section]:
         illustrations.classes(material),
         illustrations.predictions(material),
         illustrations.features(material),
+        *findings(material.study, material.analyses),
         illustrations.curves(material),
         pages.recipe(material),
         *provenance.sections(material.study, material.runs),
@@ -116,14 +123,16 @@ def sections(material: Material) -> list[Section]:
     return [section for section in found if section is not None]
 
 
-def write_files(study: Study, runs: Sequence[Run], comparison: Comparison, folder: Path) -> None:
+def write_files(
+    study: Study, runs: Sequence[Run], comparison: Comparison, analyses: Analyses, folder: Path
+) -> None:
     """Write all files of the report on these finished runs into `folder`."""
     shown = shown_runs(study, runs)
     earlier = [study.output("report", "gallery.npz"), study.published / "gallery.npz"]
     images = gallery.collect(shown, study.file.evaluation.gallery, earlier)
     gallery.write(images, folder / "gallery.npz")
     data = {name: read_json(dataset.info) for name, dataset in study.datasets.items()}
-    material = Material(study, runs, comparison, data, images, shown)
+    material = Material(study, runs, comparison, analyses, data, images, shown)
     with figures.drawing():
         content = Report(study.file.title, pages.lead(material), sections(material))
         files.write(content, folder)

@@ -146,17 +146,18 @@ def _table_faults(study: Study) -> Iterator[str]:
     if compared or unknown:
         yield from (*compared, *unknown)
         return
-    if study.folder("analyse").is_dir():
+    data = {name: read_json(dataset.info) for name, dataset in study.datasets.items()}
+    analyses = Analyses({})
+    whole = (home / files.TABLES).is_dir()
+    if whole:
         for name, table in Analyses.of(study, study.runs).tables.items():
             yield from _csv_faults(study.output("analyse", f"{name}.csv"), table)
-    if (home / files.TABLES).is_dir():
-        # As report did: from what compare wrote, which follows from the runs.
-        comparison = Comparison.read(study)
-    data = {name: read_json(dataset.info) for name, dataset in study.datasets.items()}
-    material = Material(study, study.runs, comparison, data, gallery={}, shown={})
+        # As report did: from what the stages wrote, which follows from the runs.
+        comparison, analyses = Comparison.read(study), Analyses.read(study)
+    material = Material(study, study.runs, comparison, analyses, data, gallery={}, shown={})
     for stem, table in pages.whole_tables(material).items():
         yield from _csv_faults(home / f"{stem}.csv", table)
-    if (home / files.TABLES).is_dir():
+    if whole:
         yield from _section_faults(home, material)
 
 

@@ -20,6 +20,12 @@ def apply(model_cfg):
     """Pass every check before training, and fail in its first iteration."""
     model_cfg["decode_head"]["loss_decode"]["class_weight"] = [1.0, 1.0]
     return model_cfg
+
+
+def diverge(model_cfg):
+    """Give a loss that is not finite."""
+    model_cfg["decode_head"]["loss_decode"]["class_weight"] = [float("nan")] * 11
+    return model_cfg
 '''
 
 
@@ -38,7 +44,7 @@ def called(folder: Path, *words) -> subprocess.CompletedProcess:
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=3600,
     )
 
 
@@ -117,6 +123,7 @@ def test_a_run_asks_for_the_cores_and_gpus_of_all_its_processes(tmp_path):
 def test_a_failed_run_leaves_the_others_and_a_partial_report(tmp_path):
     methods = mini.study_file()["methods"]
     methods["broken"] = {"label": "Broken", "plugin": "broken:apply"}
+    methods["divergent"] = {"label": "Divergent", "plugin": "broken:diverge"}
     write_study(tmp_path, methods=methods)
     (tmp_path / "broken.py").write_text(BROKEN)
     done = snakemake(tmp_path)
@@ -126,6 +133,9 @@ def test_a_failed_run_leaves_the_others_and_a_partial_report(tmp_path):
     assert evaluated == {"baseline", "sar"}
     partial = (tmp_path / "work/mini/report-partial/report.md").read_text()
     assert "mini/fcn_hrnet_tiny/broken/seed0" in partial
+    assert "mini/fcn_hrnet_tiny/divergent/seed0" in partial
+    log = tmp_path / "work/mini/logs/mini/fcn_hrnet_tiny/divergent/seed0/train.log"
+    assert "the loss is not finite after iteration 1: decode.loss_ce = nan" in log.read_text()
 
 
 def test_a_wrong_study_is_one_message_before_any_job(tmp_path):
@@ -187,5 +197,5 @@ def test_a_killed_study_is_finished_by_the_same_call_and_by_one_at_a_time(finish
             p.relative_to(folder): p.read_bytes() for p in folder.glob("results/**/receipt.json")
         }
 
-    assert len(receipts(tmp_path)) == 6
+    assert len(receipts(tmp_path)) == 7
     assert receipts(tmp_path) == receipts(finished)

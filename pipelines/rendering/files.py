@@ -36,15 +36,15 @@ def write(report: Report, folder: Path) -> None:
     """Write the files of all tables and drawings below `folder`; call inside `figures.drawing()`.
 
     Raises:
-        ValueError: when two of them have the same name.
+        ValueError: when two tables or two drawings have the same name.
     """
     for name in (TABLES, FIGURES, RUNTIME):
         (folder / name).mkdir()
     seen = set()
     for section, part in parts(report):
-        if part.name in seen:
-            raise ValueError(f"two tables or drawings of the report are named {part.name!r}")
-        seen.add(part.name)
+        if (type(part), part.name) in seen:
+            raise ValueError(f"two tables or two drawings of the report are named {part.name!r}")
+        seen.add((type(part), part.name))
         target = folder / place(section, part)
         if isinstance(part, Table):
             _write_table(part, target)

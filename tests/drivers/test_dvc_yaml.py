@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipelines import dvc_yaml
+from pipelines.study import Study
 from tests.drivers import project
 from tests.pipelines import mini
 
@@ -17,6 +19,22 @@ def test_the_committed_files_are_current(monkeypatch):
     monkeypatch.chdir(mini.ROOT)
     stale = dvc_yaml.stale()
     assert not stale, f"make dvc writes them again:\n{stale}"
+
+
+def test_a_stage_depends_on_the_overrides_of_its_model(monkeypatch):
+    monkeypatch.chdir(mini.ROOT)
+    study = Study.load("paper")
+    stages = YAML(typ="safe").load(dvc_yaml.render_study(study))["stages"]
+
+    def overrides(stage: str) -> set[str]:
+        [keys] = [part[study.path.as_posix()] for part in stages[stage]["params"][:1]]
+        return {key.removeprefix("overrides.") for key in keys if key.startswith("overrides.")}
+
+    data = {"ade20k", "pascal_context"}
+    assert overrides("train-fcn_hr48-sar") == data
+    assert overrides("train-upernet_swin_t-sar") == data | {"transformers", "swin"}
+    assert overrides("evaluate-upernet_swin_t-sar") == data
+    assert overrides("evaluate-segformer_b2-baseline") == data | {"segformer_cityscapes"}
 
 
 @pytest.fixture(scope="module")

@@ -33,8 +33,8 @@ class Patient(CrossEntropyLoss):
         self.marker = Path(marker)
 
     def forward(self, *args, **kwargs):
-        hub = MessageHub.get_current_instance()
-        if hub.runtime_info.get("iter") == 3 and not self.marker.exists():
+        done = MessageHub.get_current_instance().get_info("iter")
+        if done == 4 and not self.marker.exists():
             self.marker.write_text("{SLURM_JOB_ID} {CUDA_VISIBLE_DEVICES}".format(**os.environ))
             time.sleep(3600)
         return super().forward(*args, **kwargs)

@@ -87,3 +87,11 @@ def test_a_gpu_tells_its_name_peak_memory_and_energy():
     assert facts["device"] == torch.cuda.get_device_name()
     assert facts["peak_gpu_memory_mib"] >= 64
     assert facts["gpu_energy_joules"] is None or facts["gpu_energy_joules"] > 0
+
+
+def test_a_training_says_on_which_kind_of_cpu_it_ran():
+    import torch
+
+    facts = measuring.Meter().facts()
+    assert facts["instructions"] == torch.backends.cpu.get_cpu_capability()
+    assert facts["processor"] is None or facts["processor"].strip()

@@ -17,6 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
+from pipelines.analyse import analyse
 from pipelines.artifacts import read_json
 from pipelines.compare import compare
 from pipelines.evaluate import evaluate
@@ -72,8 +73,11 @@ def smoke(datasets: list[str], models: list[str] | None = None) -> Study:
     narrowed = copy.deepcopy(content)
     wanted = {"datasets": datasets, "models": models or content["models"]}
     narrowed |= wanted
-    claims = narrowed["claims"].items()
-    narrowed["claims"] = {name: claim for name, claim in claims if claim["dataset"] in datasets}
+    narrowed["claims"] = {
+        name: claim
+        for name, claim in narrowed["claims"].items()
+        if claim["dataset"] in datasets and claim["model"] in wanted["models"]
+    }
     for place in (narrowed, narrowed["variants"]["smoke"]):
         place["overrides"] = {
             name: override
@@ -90,6 +94,7 @@ def finish(study: Study) -> None:
         train(run)
         evaluate(run)
     compare(study)
+    analyse(study)
     report(study)
 
 

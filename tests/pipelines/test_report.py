@@ -340,6 +340,26 @@ def test_markdown_cells_cannot_break_a_table():
 INFO = {"classes": ["a", "b"], "palette": [[9, 9, 9], [200, 0, 0]], "ignore_index": 255}
 
 
+def test_many_methods_are_three_abreast():
+    classes = ["a", "b"]
+    rows = [
+        ("d", "m", method, truth, prediction, 50.0 + number * (truth == prediction))
+        for number, method in enumerate(("base", "w", "x", "y", "z"))
+        for truth in classes
+        for prediction in classes
+    ]
+    columns = ["dataset", "model", "method", "truth", "prediction", "mean"]
+    others = {name: name.upper() for name in "wxyz"}
+    with figures.drawing():
+        figure = figures.confusion_figure(
+            pd.DataFrame(rows, columns=columns), {"d": classes}, "base", others
+        )
+    panes = [axes for axes in figure.axes if axes.get_title(loc="left")]
+    assert [axes.get_title(loc="left")[0] for axes in panes] == list("WXYZ")
+    assert panes[0].get_subplotspec().get_geometry()[:2] == (2, 3)
+    np.testing.assert_allclose(panes[3].images[0].get_array(), [[4, 0], [0, 4]])
+
+
 def test_void_is_painted_unlike_any_class_and_hides_predictions():
     truth = np.full((4, 4), 255)
     truth[0, 0] = 1
