@@ -230,19 +230,15 @@ _NUMBER = re.compile(r"(?P<less><\s*)?(?P<value>[+-]?\d+(?:\.(?P<decimals>\d+))?
 def _unfounded(cells: Sequence[str], values: Sequence[Any]) -> Iterator[tuple[str, str]]:
     """The numbers in `cells` that are the rounding of none of `values`, as (cell, number).
 
-    A fraction may be shown in percent.
+    A cell with letters is a name or a sentence, and no number. A fraction may be shown in percent.
     """
-    texts = sorted((v for v in values if isinstance(v, str)), key=len, reverse=True)
     numbers = [float(v) for v in values if isinstance(v, int | float) and not pd.isna(v)]
     # Names that look like numbers are read as such: class `9` is not rounded.
-    known = {*texts, *(f"{v:g}" for v in numbers)}
+    known = {*(v for v in values if isinstance(v, str)), *(f"{v:g}" for v in numbers)}
     for cell in cells:
-        if cell in known:
+        words = re.sub(r"\(\d+ pairs?\)|\bof\b", "", cell)
+        if cell in known or re.search(r"[^\W\d_]", words):
             continue
-        words = cell
-        for text in texts:
-            if re.search(r"[^\W\d_]", text):
-                words = words.replace(text, "")
         for match in _NUMBER.finditer(words):
             shown, half = float(match["value"]), 0.5 * 10.0 ** -len(match["decimals"] or "")
             if match["less"]:
