@@ -64,8 +64,8 @@ def test_a_second_call_plans_nothing(finished):
     ("old", "new", "rules"),
     [
         ('"label": "SAR"', '"label": "SAR (ours)"', {"report"}),
-        ('"gallery": 2', '"gallery": 1', {"evaluate", "compare", "report"}),
-        ('"lr": 0.05', '"lr": 0.06', {"train", "evaluate", "compare", "report"}),
+        ('"gallery": 2', '"gallery": 1', {"evaluate", "compare", "analyse", "report"}),
+        ('"lr": 0.05', '"lr": 0.06', {"train", "evaluate", "compare", "analyse", "report"}),
     ],
 )
 def test_a_change_runs_again_what_depends_on_it(finished, old, new, rules):

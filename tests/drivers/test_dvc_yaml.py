@@ -66,7 +66,7 @@ def test_both_drivers_know_the_same_graph(folder):
         for command, graph in json.loads(project.python(folder, "-c", STAGES)).items()
     }
     assert {stage for stage, _ in dvc} == {
-        *("fetch", "prepare", "train", "evaluate", "compare", "report")
+        *("fetch", "prepare", "train", "evaluate", "compare", "analyse", "report")
     }
     assert ("train", "mini/fcn_hrnet_tiny/longer/seed0") in dvc
     assert snakemake.keys() == dvc.keys()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import compare, figures, publish, report
+from pipelines import analyse, compare, figures, publish, report
 from pipelines.errors import PipelineError
 from pipelines.publish import fill
 
@@ -25,6 +25,7 @@ def published(fabricate):
     study = fabricate()
     Path("README.md").write_text(EMPTY)
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     publish.publish(study)
     return study
@@ -35,6 +36,8 @@ def test_reports_hold_tables_figures_scores_and_receipts(published):
     for name in ("report.md", "table.md", "gallery.svg", "receipt.json", "study.yaml"):
         assert (folder / name).is_file(), name
     assert (folder / "compare/runs.csv").is_file() and (folder / "compare/receipt.json").is_file()
+    assert (folder / "analyse/measures.csv").is_file()
+    assert (folder / "analyse/receipt.json").is_file()
     for run in published.runs:
         files = sorted(p.relative_to(folder / "runs" / run.name).as_posix()
                        for p in (folder / "runs" / run.name).rglob("*") if p.is_file())  # fmt: skip
@@ -123,6 +126,7 @@ def test_nothing_is_published_without_a_report_or_with_a_broken_readme(fabricate
     with pytest.raises(PipelineError, match=r"pipelines\.compare --study mini"):
         publish.publish(study)
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     Path("README.md").write_text("<!-- table:mini -->\n")
     with pytest.raises(PipelineError, match="is not followed by"):
