@@ -1,7 +1,7 @@
 # Each target is a line that a person could type. `make help` lists them.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev reproduce adopt test lint format lock ops schema dvc survey publish clean
+.PHONY: help setup setup-dev reproduce adopt test check lint format lock ops schema dvc survey publish clean
 
 PYTHON ?= python3
 STUDY ?= default
@@ -28,7 +28,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@touch $@
 
 reproduce: setup ## run a study (STUDY=default) and print its table
-	snakemake --cores all --config study=$(STUDY)
+	python workflow/alone.py --cores all --config study=$(STUDY)
 	@python -m pipelines.report --study $(STUDY) --show
 
 adopt: setup ## let Snakemake take over what dvc repro or dvc pull brought (STUDY=default)
@@ -36,6 +36,9 @@ adopt: setup ## let Snakemake take over what dvc repro or dvc pull brought (STUD
 
 test: setup-dev ## all tests that need no GPU
 	python -m pytest -n 2 --dist loadgroup -m "not gpu"
+
+check: setup ## recompute every published table from the published runs
+	python -m pipelines.report --check
 
 lint: setup-dev ## ruff, snakefmt and snakemake --lint
 	ruff check .

@@ -24,8 +24,13 @@ except PipelineError as error:
 shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")
 
 
+# What `snakemake --report FILE.html` begins with.
+report: "workflow/report/study.rst"
+
+
 wildcard_constraints:
     dataset="|".join(STUDY.datasets),
+    model="|".join(STUDY.models),
     run="|".join(run.name for run in STUDY.runs),
 
 

@@ -10,22 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import platform
-import resource
 import shutil
-import subprocess
 import tempfile
-import time
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
-from importlib import metadata
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import PipelineError
-
-_PACKAGES = ("torch", "onedl-mmsegmentation", "onedl-mmcv", "onedl-mmengine", "numpy", "snakemake")
+from pipelines.measuring import Meter
 
 
 def sha256_file(path: Path) -> str:
@@ -97,6 +89,7 @@ def write_receipt(
     parameters: str,
     inputs: Iterable[Path],
     digests: dict[str, str] | None = None,
+    views: Collection[str] = (),
 ) -> None:
     """Write `scratch/receipt.json` over the inputs and the files directly in `scratch`.
 
@@ -107,11 +100,13 @@ def write_receipt(
         subject: what the stage worked on: a run's, a data set's or a study's name.
         parameters: sha256 of the parameters that determine the outputs.
         inputs: declared inputs, recorded under the path they were given by.
+        views: names of outputs that show run-time facts. Like `runtime.json` they differ between
+            replays, so the receipt leaves them out.
     """
     outputs = {
         path.name: sha256_file(path)
         for path in sorted(scratch.iterdir())
-        if path.is_file() and path.name not in ("receipt.json", "runtime.json")
+        if path.is_file() and path.name not in ("receipt.json", "runtime.json", *views)
     }
     receipt = {
         "stage": stage,
@@ -128,40 +123,8 @@ class Stopwatch:
     """Measures one stage from its construction on; `write` leaves `runtime.json`."""
 
     def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._meter = Meter()
 
     def write(self, scratch: Path, **more: Any) -> None:
-        commit, dirty = git_commit()
-        runtime = {
-            "started": self._started,
-            "wall_seconds": round(time.perf_counter() - self._wall, 3),
-            "cpu_seconds": round(time.process_time() - self._cpu, 3),
-            "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-            "commit": commit,
-            "dirty": dirty,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "cpu_count": os.cpu_count(),
-            "versions": package_versions(),
-            **more,
-        }
-        (scratch / "runtime.json").write_text(canonical_json(runtime), encoding="utf-8")
-
-
-def package_versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in _PACKAGES}
-
-
-def git_commit() -> tuple[str | None, bool | None]:
-    """(commit id, whether tracked files differ from it); Nones outside a git checkout."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], capture_output=True, text=True, check=True, timeout=30
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "-uno"))
-    except (OSError, subprocess.SubprocessError):
-        return None, None
+        text = canonical_json(self._meter.facts() | more)
+        (scratch / "runtime.json").write_text(text, encoding="utf-8")

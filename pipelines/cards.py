@@ -73,6 +73,12 @@ class UrlPart(Download):
     """Tried in order, until one gives the right file."""
 
 
+class WeightsPart(UrlPart):
+    """The file of a model entry's `pretrained`, of whose sha256 the first digits may be known."""
+
+    sha256: Annotated[Hexadecimal, Field(min_length=8, max_length=64)]
+
+
 class GitPart(Strict):
     """A folder of a git repository at one commit."""
 

@@ -14,6 +14,8 @@ from pipelines.study import Dataset, Run, Study
 _NOISE = (
     "Fail to import ``MultiScaleDeformableAttention``",  # one of the ops that `make ops` builds
     "Default ``avg_non_ignore`` is False",  # as in the released recipes
+    "`broadcast_buffers` is deprecated",  # as mmengine itself says it to DDP
+    "Grad strides do not match",  # with channels_last, which DDP does not know of: a copy more
 )
 """Warnings of mmcv and mmseg at every start that ask nothing of the user."""
 

@@ -15,20 +15,33 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _MODULES = {
     "fetch": ("fetch", "fetching"),
+    "weights": ("fetch", "fetching"),
     "prepare": ("prepare", "preparing", "digits", "drawing"),
-    "train": ("train", "config", "hooks", "curves"),
+    "train": ("train", "config", "loading", "hooks", "curves"),
     "evaluate": (
-        *("evaluate", "config", "metrics"),
+        *("evaluate", "config", "multi_scale", "metrics"),
         *("analysis", "collect", "features", "feature_statistics"),
     ),
     "compare": ("compare", "statistics", "inference", "claims"),
     "analyse": ("analyse", "analyses", "analysis", "compare", "statistics", "inference"),
-    "report": ("report", "tables", "figures", "pages", "claims", "analyses"),
+    "report": (
+        *("report", "tables", "figures", "pages", "illustrations", "claims"),
+        *("reference", "published", "provenance"),
+        *("sections", "gallery", "embedding", "rendering", "analysis", "analyses"),
+    ),
 }
+
+_SOURCES = (".py", ".j2", ".css", ".js")
+
+
+_OF_ENTRY = {"pretrained": "pretrained", "precision": "precision", "accumulate": "accumulation"}
+"""Modules that a training needs where its model entry has a key with another value than the
+default."""
 
 
 def code(stage: str, run: Run | None = None) -> list[Path]:
-    """The modules of `stage`, and for the training of `run` the package of its plug-in.
+    """The modules of `stage`, and for the training of `run` those that its model entry asks for and
+    the package of its plug-in.
 
     A package is named as a folder. Relative to the working directory where they lie below it, as
     they do in the project's root.
@@ -37,15 +50,28 @@ def code(stage: str, run: Run | None = None) -> list[Path]:
     paths = [
         here / name if (here / name).is_dir() else here / f"{name}.py" for name in _MODULES[stage]
     ]
-    if stage == "train" and run is not None and run.spec.plugin is not None:
-        paths += _plugin(run.spec.plugin)
+    if stage == "train" and run is not None:
+        paths += of_entry(run)
+        if run.spec.plugin is not None:
+            paths += _plugin(run.spec.plugin)
     cwd = Path.cwd()
     return [path.relative_to(cwd) if path.is_relative_to(cwd) else path for path in paths]
 
 
+def of_entry(run: Run) -> list[Path]:
+    """The modules of `pipelines` that train `run` beside those that train every run."""
+    given = run.entry.model_dump(exclude_defaults=True)
+    if run.weights is None:
+        given.pop("pretrained", None)
+    names = [module for key, module in _OF_ENTRY.items() if key in given]
+    return [ROOT / "pipelines" / f"{name}.py" for name in names]
+
+
 def source_files(path: Path) -> list[Path]:
-    """`path` itself, or the Python files of a package."""
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    """`path` itself, or the Python files and templates of a package."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.suffix in _SOURCES)
 
 
 def _plugin(plugin: str) -> list[Path]:

@@ -1,10 +1,12 @@
-"""Gather what `analysis.npz` holds while the images of a split go by, and write it.
+"""Gather what evaluate keeps while the images of a split go by, and write it.
 
-The format, and how its parts share the budget, stand in `pipelines.analysis`.
+The format of `analysis.npz`, and how its parts share the budget, stand in `pipelines.analysis`.
 """
 
 from __future__ import annotations
 
+import io
+import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import analysis
-from pipelines.feature_statistics import FeatureStatistics
+from pipelines.feature_statistics import FeatureStatistics, ImageClass
+
+ImageFeatures = dict[int, ImageClass]
+"""Features of one image, by class."""
 
 _ANCHORS = "semantic_anchors"
 
@@ -49,13 +54,26 @@ class Collector:
             labels: class ids; others are left out.
             stride: rows and columns of the model's input for a pixel of the map.
         """
+        self.join_features(self.of_image(len(self._stems) - 1, features, labels, stride))
+
+    def of_image(
+        self, index: int, features: np.ndarray, labels: np.ndarray, stride: Sequence[float]
+    ) -> ImageFeatures:
+        """What `join_features` needs of an image, as `add_features`, and its index in the split.
+
+        Another process may do this part, and have another collector for it.
+        """
         if self._features is None:
             shape = len(self._classes), features.shape[0]
             self._features = FeatureStatistics(
                 shape[0], shape[1], analysis.sample_size(*shape), self._seed
             )
             self._stride = np.array(stride, np.float64)
-        self._features.add(len(self._stems) - 1, features, labels)
+        return self._features.of_image(index, features, labels)
+
+    def join_features(self, found: ImageFeatures) -> None:
+        """Add the features of the image that was added last."""
+        self._features.join(found)
 
     def without_features(self, reason: str) -> None:
         """Keep nothing about features, since of some image there is no map."""
@@ -146,6 +164,27 @@ class Collector:
             "scatter": scatter,
             **{f"sample/{name}": _narrow(values) for name, values in sample.items()},
         }
+
+
+class KeptPredictions:
+    """The predicted class ids of all images, or of none, compressed as they come."""
+
+    def __init__(self, keep: bool) -> None:
+        self._keep = keep
+        self._bytes = io.BytesIO()
+        self._file = zipfile.ZipFile(self._bytes, "w", zipfile.ZIP_DEFLATED)
+
+    def add(self, stem: str, prediction: np.ndarray) -> None:
+        """Class ids (H, W) uint8 of an image."""
+        if self._keep:
+            # Members opened by name, as numpy does, have a date that never changes.
+            with self._file.open(f"{stem}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, prediction, allow_pickle=False)
+
+    def write(self, path: Path) -> None:
+        """Write the file, for `numpy.load`; call once, at the end. Equal contents, equal bytes."""
+        self._file.close()
+        path.write_bytes(self._bytes.getvalue())
 
 
 def _log_arrays(

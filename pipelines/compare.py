@@ -21,11 +21,11 @@ from pipelines.artifacts import Stopwatch, read_json, staged, write_receipt
 from pipelines.claims import assess
 from pipelines.cli import guarded, stage_parser
 from pipelines.errors import PipelineError
-from pipelines.metrics import GROUPS, headline
+from pipelines.metrics import GROUPS, MULTI_SCALE, headline
 from pipelines.statistics import KEYS, paired_differences, summarise
 from pipelines.study import Run, Study
 
-SCORES = ("mIoU", "mAcc", "aAcc", *(f"mIoU/{group}" for group in GROUPS))
+SCORES = ("mIoU", "mAcc", "aAcc", *(f"mIoU/{group}" for group in GROUPS), MULTI_SCALE)
 """The metrics of a run besides `IoU/<class>`."""
 
 _TEXT = [
@@ -33,6 +33,8 @@ _TEXT = [
     *("claim", "against", "direction", "verdict", "reason"),
     *("class", "group", "measure", "part"),
 ]
+
+_POINTS = [*KEYS, "seed", "iteration", "metric", "value"]
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,15 @@ class Comparison:
     """KEYS, truth, prediction, n, mean, std: of the true pixels of a class, in percent."""
 
     @classmethod
-    def of(cls, study: Study, runs: Sequence[Run]) -> Comparison:
-        """Compare these finished runs of `study`; only seeds that two methods share are paired."""
+    def of(cls, study: Study, runs: Sequence[Run], *, curves: bool = True) -> Comparison:
+        """Compare these finished runs of `study`; only seeds that two methods share are paired.
+
+        Without `curves` that table is empty: not every published run kept them.
+        """
         ordered = sorted(runs, key=lambda run: _position(study, run))
         scores = pd.concat([_scores(run) for run in ordered], ignore_index=True)
-        points = pd.concat([_curves(run) for run in ordered], ignore_index=True)
+        points = [_curves(run) for run in ordered] if curves else [pd.DataFrame(columns=_POINTS)]
+        points = pd.concat(points, ignore_index=True)
         shares = pd.concat([_shares(run) for run in ordered], ignore_index=True)
         return cls(
             runs=scores,
@@ -84,8 +90,12 @@ class Comparison:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    path.write_text(csv_text(frame), encoding="utf-8", newline="\n")
+
+
+def csv_text(frame: pd.DataFrame) -> str:
     """Ten significant digits: all that a score means, and none of a machine's last bits."""
-    frame.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
+    return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
 
 def flat_scores(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """Write the dvc.yaml files: the graph that Snakemake runs, for DVC.
 
 `dvc.yaml` holds the default study, `params/datasets/dvc.yaml` fetch and prepare of every data set,
-and `workflow/dvc/<study>/dvc.yaml` each other study. Data sets and seeds are DVC's own matrix over
-the study file, so that `dvc exp run -S` reaches them. What its templating cannot say is written out
+`params/models/dvc.yaml` fetch of every model's published weights where there are any, and
+`workflow/dvc/<study>/dvc.yaml` each other study. Data sets and seeds are DVC's own matrix over the
+study file, so that `dvc exp run -S` reaches them. What its templating cannot say is written out
 here: each method depends on just those keys that the study and the model entry give it.
 
 With `--check` nothing is written: exit status 2 says that a file is not what it should be.
@@ -25,20 +26,28 @@ from pipelines.cards import DataCard
 from pipelines.cli import guarded
 from pipelines.code import code
 from pipelines.errors import PipelineError
-from pipelines.schema import ModelEntry
+from pipelines.schema import ModelEntry, Pretrained
 from pipelines.study import (
     DATASET_STAGES,
     DESCRIPTION,
+    ENTRY_OF_TRAINING,
     PARAMS,
     RUN_STAGES,
+    SEEN_IN_TRAINING,
     STUDY_STAGES,
+    WEIGHTS_DECIDED_BY,
+    WEIGHTS_SHOWN,
     Dataset,
+    Run,
     Study,
+    Weights,
     params_file,
     params_names,
+    read_params,
 )
 
 DATASETS_FILE = PARAMS / "datasets" / "dvc.yaml"
+WEIGHTS_FILE = PARAMS / "models" / "dvc.yaml"
 
 _METRICS = "scores.json"
 """What `dvc metrics` shows of a run."""
@@ -95,6 +104,20 @@ def render_datasets(datasets: Sequence[Dataset]) -> str:
     return _text("Data, once for all studies that need it.", DATASETS_FILE, {"stages": stages})
 
 
+def render_weights(models: Sequence[Weights]) -> str:
+    """The text of `params/models/dvc.yaml`: fetch of the published weights of all models."""
+    stages = {
+        f"fetch-{weights.model}": {
+            "cmd": command("fetch", weights=weights.model),
+            "params": [{weights.entry_file.as_posix(): _weights_keys(weights, WEIGHTS_DECIDED_BY)}],
+            "deps": _paths(code("weights")),
+            **_outs(weights.outputs),
+        }
+        for weights in models
+    }
+    return _text("Weights, once for all studies that need them.", WEIGHTS_FILE, {"stages": stages})
+
+
 def study_file(study: Study) -> Path:
     """The dvc.yaml of `study`."""
     if study.name == "default":
@@ -114,9 +137,14 @@ def files() -> dict[Path, str]:
     """All dvc.yaml files of the project, with what should stand in them."""
     datasets = [Dataset.load(name) for name in params_names("datasets")]
     studies = [Study.load(name) for name in params_names("studies")]
-    return {DATASETS_FILE: render_datasets(datasets)} | {
-        study_file(study): render_study(study) for study in studies
-    }
+    models = params_names("models")
+    entries = {name: read_params(params_file("models", name), ModelEntry) for name in models}
+    weights = [Weights(name, e.pretrained) for name, e in entries.items() if e.pretrained]
+    return (
+        {DATASETS_FILE: render_datasets(datasets)}
+        | ({WEIGHTS_FILE: render_weights(weights)} if weights else {})
+        | {study_file(study): render_study(study) for study in studies}
+    )
 
 
 def stale() -> str:
@@ -138,19 +166,32 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
     any_data = dataclasses.replace(some.dataset, name="${item.dataset}")
     run = dataclasses.replace(some, dataset=any_data, seed="${item.seed}")
     given = study.file.model_fields_set
-    keys = ["threads", *(["image_scale"] if "image_scale" in given else [])]
+    keys = ["threads", *(key for key in ("processes", "image_scale") if key in given)]
+    parts = {"evaluation"}
     if stage == "train":
         own = [key for key in ("plugin", "options", "training") if key in spec.model_fields_set]
+        keys += ["from_scratch"] if "from_scratch" in given else []
         keys += ["training", *(f"methods.{method}.{key}" for key in own)]
+        parts = {"training"}
+        alike = [r for r in study.runs if (r.model, r.method) == (model, method)]
+        if any(r.training.validation_interval is not None for r in alike):
+            seen = SEEN_IN_TRAINING & study.file.evaluation.model_fields_set
+            keys += [f"evaluation.{key}" for key in sorted(seen)]
+            parts = {"training", "evaluation"}
     elif "evaluation" in given:
         keys += ["evaluation"]
-    entry = [key for key in ModelEntry.model_fields if key in run.entry.model_fields_set]
+    keys += [
+        f"overrides.{name}"
+        for name, override in study.file.overrides.items()
+        if model in (override.models or [model]) and parts & override.model_fields_set
+    ]
+    left_out = {"title"} | (ENTRY_OF_TRAINING if stage == "evaluate" else set())
     return {
         "matrix": {"dataset": "${datasets}", "seed": f"${{{seeds}}}"},
         "cmd": command(stage, study=study.path.as_posix(), run=run.name),
         "params": [
             {study.path.as_posix(): keys},
-            {params_file("models", model).as_posix(): [key for key in entry if key != "title"]},
+            {params_file("models", model).as_posix(): _entry_keys(run, left_out)},
         ],
         "deps": _paths([*run.input_receipts(stage), *code(stage, some)]),
         **_outs(path.format(run=run.name) for path in study.outputs(stage)),
@@ -168,9 +209,14 @@ def _study_stage(study: Study, stage: str) -> dict[str, Any]:
         deps = [study.run_folder]
     else:
         cards = [dataset.card_file for dataset in study.datasets.values()]
-        models = [params_file("models", name) for name in study.models]
         # A file without keys means all of it.
-        params = [{file: None}, *({path.as_posix(): ["title"]} for path in (*cards, *models))]
+        params = [{file: None}, *({path.as_posix(): ["title"]} for path in cards)]
+        params += [
+            {params_file("models", name).as_posix(): ["title", *shown]}
+            for name, entry in study.models.items()
+            for weights in [entry.pretrained and Weights(name, entry.pretrained)]
+            for shown in [_weights_keys(weights, WEIGHTS_SHOWN) if weights else []]
+        ]
         deps = study.input_receipts(stage)
     return {
         "cmd": command(stage, study=file),
@@ -178,6 +224,26 @@ def _study_stage(study: Study, stage: str) -> dict[str, Any]:
         "deps": _paths([*deps, *code(stage)]),
         **_outs(study.outputs(stage)),
     }
+
+
+def _entry_keys(run: Run, left_out: set[str]) -> list[str]:
+    """The keys of a run's model entry, of the published weights those that determine them."""
+    keys = [
+        key
+        for key in ModelEntry.model_fields
+        if key in run.entry.model_fields_set and key not in left_out
+    ]
+    if "pretrained" in keys and run.entry.pretrained is not None:
+        at = keys.index("pretrained")
+        keys[at : at + 1] = (
+            [] if run.weights is None else _weights_keys(run.weights, WEIGHTS_DECIDED_BY)
+        )
+    return keys
+
+
+def _weights_keys(weights: Weights, wanted: set[str]) -> list[str]:
+    given = weights.pretrained.model_fields_set & wanted
+    return [f"pretrained.{key}" for key in Pretrained.model_fields if key in given]
 
 
 def _card_keys(dataset: Dataset, stage: str) -> list[str]:

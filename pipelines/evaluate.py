@@ -2,26 +2,53 @@
 
 The bare model is built without the method's plug-in: at inference a method costs nothing. Writes
 `metrics.json` and its headline `scores.json` (percent), `confusion.csv` (pixels; rows truth,
-columns prediction), the predicted class ids of a few images, evenly spaced over the split, as
-`predictions.npz`, and of all images and their features what later questions need as `analysis.npz`.
+columns prediction), the predicted class ids of all images as `predictions.npz` where the run is of
+the study's first seed, and of all images and their features what later questions need as
+`analysis.npz`.
+
+All of that is the single-scale test. Where the study asks for `evaluation.multi_scale` too, the
+same weights are tested once more and metrics.json holds those scores under `multi-scale`.
+
+A study with `processes` is evaluated by as many, which share the images batch by batch; what they
+find is joined in the order of the split, so that nothing written depends on their number.
+
+With `--checkpoint`, a checkpoint from elsewhere is tested on a data set in the same way.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipelines import checkpoint
 from pipelines.artifacts import Stopwatch, canonical_json, read_json, staged, write_receipt
 from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
+from pipelines.devices import claimed
 from pipelines.errors import PipelineError
+from pipelines.launch import in_processes
 from pipelines.metrics import confusion_matrix, headline, scores
+from pipelines.processes import BatchShare, gathered, rank
 from pipelines.study import Run
 from pipelines.track import push
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from pipelines.checkpoint import CheckpointTest
+    from pipelines.collect import Collector, ImageFeatures
+
+
+class Counted(NamedTuple):
+    """Of one image what the scores and the analysis need; small enough to be sent."""
+
+    stem: str
+    pixels: np.ndarray
+    """(K, K), rows truth, columns prediction."""
+    prediction: np.ndarray
+    features: ImageFeatures | None
+    missing: str
 
 
 class Prediction(NamedTuple):
@@ -39,6 +66,20 @@ class Prediction(NamedTuple):
     missing: str
 
 
+class Tested(NamedTuple):
+    """A model that is tested, and what is kept of its training."""
+
+    model: Any
+    pipeline: list[dict[str, Any]]
+    """Of mmsegmentation: from an image file to what the model takes."""
+    state: Mapping[str, np.ndarray]
+    """Of the plug-in, by name."""
+    log: Mapping[str, np.ndarray]
+    """The plug-in's diagnostics by name."""
+    inputs: Sequence[Path]
+    """The files that the results come from, for the receipt."""
+
+
 def evaluate(run: Run) -> None:
     """Write the scores of `run` on its evaluation split.
 
@@ -54,63 +95,76 @@ def evaluate(run: Run) -> None:
             f"--run {run.name}"
         )
 
-    import numpy as np
-    import pandas as pd
     from safetensors.numpy import load_file
 
-    from pipelines.collect import Collector
+    from pipelines.config import evaluation_pipeline
+
+    tested = Tested(
+        model=_load_model(run),
+        pipeline=evaluation_pipeline(run),
+        state=load_file(run.output("train", "plugin.safetensors")),
+        log=load_file(run.output("train", "diagnostics.safetensors")),
+        inputs=[trained, run.dataset.receipt],
+    )
+    measure(run, tested, watch)
+
+
+def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None:
+    """Test a model on the split that `run` names, and write what the stage declares."""
+    import numpy as np
+    import pandas as pd
+
+    from pipelines.collect import Collector, KeptPredictions
     from pipelines.features import classifier_arrays
+    from pipelines.multi_scale import multi_scale_confusion
 
     info, card, split = read_json(run.dataset.info), run.dataset.card, run.evaluation.split
     confusion = np.zeros((len(card.classes), len(card.classes)), dtype=np.int64)
-    kept = _gallery_indices(info["counts"][split], run.evaluation.gallery)
-    predictions = {}
+    kept = KeptPredictions(run.keeps_predictions)
     collector = Collector(card.classes)
-    model = _load_model(run)
-    for index, image in enumerate(_predict(run, model)):
-        pixels = confusion_matrix(
-            image.truth, image.prediction, len(card.classes), card.ignore_index
-        )
-        confusion += pixels
-        if index in kept:
-            predictions[image.stem] = image.prediction
-        collector.add(image.stem, pixels)
+    loader = _loader(run, tested.pipeline)
+    counted = _count(run, _predict(run, tested.model, loader), loader, collector)
+    images = 0
+    for image in gathered(counted, loader.batch_size):
+        images += 1
+        confusion += image.pixels
+        kept.add(image.stem, image.prediction)
+        collector.add(image.stem, image.pixels)
         if image.missing:
             collector.without_features(image.missing)
         else:
-            collector.add_features(image.features, image.labels, image.stride)
+            collector.join_features(image.features)
+    averaged = multi_scale_confusion(run, tested.model) if run.evaluation.multi_scale else None
+    if rank() > 0:
+        return
     metrics = {
         "dataset": run.dataset.name,
         "split": split,
-        "num_images": index + 1,
+        "num_images": images,
         **scores(confusion, card.classes, info["groups"]),
     }
+    if averaged is not None:
+        metrics["multi-scale"] = scores(averaged, card.classes, info["groups"])
     with staged(run.folder("evaluate")) as scratch:
         (scratch / "metrics.json").write_text(canonical_json(metrics), encoding="utf-8")
         (scratch / "scores.json").write_text(canonical_json(headline(metrics)), encoding="utf-8")
         table = pd.DataFrame(confusion, index=card.classes, columns=card.classes)
         table.to_csv(scratch / "confusion.csv", index_label="truth", lineterminator="\n")
-        np.savez_compressed(scratch / "predictions.npz", **predictions)
+        kept.write(scratch / "predictions.npz")
         collector.write(
             scratch / "analysis.npz",
-            classifier=classifier_arrays(model),
-            state=load_file(run.output("train", "plugin.safetensors")),
-            log=load_file(run.output("train", "diagnostics.safetensors")),
+            classifier=classifier_arrays(tested.model),
+            state=tested.state,
+            log=tested.log,
         )
         write_receipt(
             scratch,
             stage="evaluate",
             subject=run.name,
             parameters=run.parameters_hash("evaluate"),
-            inputs=[trained, run.dataset.receipt],
+            inputs=tested.inputs,
         )
         watch.write(scratch)
-
-
-def _gallery_indices(count: int, wanted: int) -> set[int]:
-    """`wanted` indices below `count`, in the middle of equal parts of the split."""
-    wanted = min(wanted, count)
-    return {(2 * part + 1) * count // (2 * wanted) for part in range(wanted)}
 
 
 def _load_model(run: Run) -> Any:
@@ -131,18 +185,39 @@ def _load_model(run: Run) -> Any:
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def _predict(run: Run, model: Any) -> Iterator[Prediction]:
-    """What `model` predicts for every image of the split, in order."""
-    import numpy as np
-    import torch
+def _loader(run: Run | CheckpointTest, pipeline: list[dict[str, Any]]) -> Any:
+    """A loader of this process's share of the split."""
     from mmengine.runner import Runner
 
-    from pipelines.config import dataloader, evaluation_pipeline
+    from pipelines.config import dataloader
+
+    config = dataloader(run, run.evaluation.split, run.evaluation.batch_size, pipeline)
+    config["sampler"] = {"type": BatchShare, "batch_size": config["batch_size"]}
+    return Runner.build_dataloader(config)
+
+
+def _count(
+    run: Run | CheckpointTest, images: Iterator[Prediction], loader: Any, collector: Collector
+) -> Iterator[Counted]:
+    """What is to be known of each image, done by the process that has it."""
+    card = run.dataset.card
+    for index, image in zip(loader.sampler.indices, images, strict=True):
+        pixels = confusion_matrix(
+            image.truth, image.prediction, len(card.classes), card.ignore_index
+        )
+        features = None
+        if not image.missing:
+            features = collector.of_image(index, image.features, image.labels, image.stride)
+        yield Counted(image.stem, pixels, image.prediction, features, image.missing)
+
+
+def _predict(run: Run | CheckpointTest, model: Any, loader: Any) -> Iterator[Prediction]:
+    """What `model` predicts for every image that `loader` gives, in order."""
+    import numpy as np
+    import torch
+
     from pipelines.features import NoFeatureMapError, feature_maps, map_labels, record_features
 
-    loader = Runner.build_dataloader(
-        dataloader(run, run.evaluation.split, run.evaluation.batch_size, evaluation_pipeline(run))
-    )
     ignore_index = run.dataset.card.ignore_index
     seen = record_features(model)
     with torch.inference_mode():
@@ -173,16 +248,31 @@ def _predict(run: Run, model: Any) -> Iterator[Prediction]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = stage_parser(__doc__, runs=True).parse_args(argv)
+    parser = stage_parser(__doc__, runs=True)
+    checkpoint.add_arguments(parser)
+    args = parser.parse_args(argv)
 
-    def command() -> None:
-        for run in chosen_runs(args):
-            evaluate(run)
+    def test() -> None:
+        with claimed(1, key="--checkpoint"):
+            tested = checkpoint.evaluate_checkpoint(args)
+        miou = read_json(args.output / "metrics.json")["mIoU"]
+        print(f"{tested.name}: mIoU {miou:.2f} % on {tested.evaluation.split}")
+
+    def command(run: Run) -> None:
+        evaluate(run)
+        if rank() == 0:
             miou = read_json(run.output("evaluate", "metrics.json"))["mIoU"]
             print(f"{run.name}: mIoU {miou:.2f} % on {run.evaluation.split}")
             push(run.study, run)
 
-    return guarded(command)
+    def work() -> None:
+        checkpoint.check_arguments(args)
+        if args.checkpoint is not None:
+            test()
+        else:
+            in_processes("pipelines.evaluate", argv, chosen_runs(args), command, "objects")
+
+    return guarded(work)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,21 @@ In one pass, image by image, in float64. Nothing depends on how images were put 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 _BLOCK = 8192
 """Pixels that are held in float64 at a time."""
+
+
+class ImageClass(NamedTuple):
+    """The pixels of one class in one image."""
+
+    blocks: list[tuple[int, np.ndarray, float]]
+    """Of blocks of them: number, mean (C,) and sum of squared distances to it."""
+    drawn: dict[str, np.ndarray] | None
+    """Those that the sample may take, if any."""
 
 
 @dataclass
@@ -50,25 +60,43 @@ class FeatureStatistics:
 
     def add(self, image: int, features: np.ndarray, labels: np.ndarray) -> None:
         """Features (C, h, w) and labels (h, w) of one image; labels outside 0..K-1 are left out."""
+        self.join(self.of_image(image, features, labels))
+
+    def of_image(
+        self, image: int, features: np.ndarray, labels: np.ndarray
+    ) -> dict[int, ImageClass]:
+        """What `join` needs of an image, by class. Another process may do this part."""
         rows, flat = features.reshape(self.channels, -1).T, labels.ravel()
         # A key for each place, whatever lies there: two runs draw the same pixels.
         keys = np.random.default_rng([self.seed, image]).random(flat.size)
+        found = {}
         for label in np.unique(flat):
             if 0 <= label < self.classes:
                 places = np.flatnonzero(flat == label)
-                for start in range(0, places.size, _BLOCK):
-                    part = places[start : start + _BLOCK]
-                    self._merge(label, rows[part].astype(np.float64))
-                self._draw(label, image, keys, places, rows, labels.shape[1])
+                blocks = [
+                    _moments(rows[places[start : start + _BLOCK]].astype(np.float64))
+                    for start in range(0, places.size, _BLOCK)
+                ]
+                drawn = self._draw(label, image, keys, places, rows, labels.shape[1])
+                found[int(label)] = ImageClass(blocks, drawn)
+        return found
 
-    def _merge(self, label: int, rows: np.ndarray) -> None:
+    def join(self, found: dict[int, ImageClass]) -> None:
+        """Add one image. Sums depend on the order of images, in their last digits."""
+        for label, (blocks, drawn) in found.items():
+            for block in blocks:
+                self._merge(label, *block)
+            kept = self.sample[label]
+            if drawn is not None:
+                both = {name: np.concatenate([kept[name], drawn[name]]) for name in kept}
+                order = np.argsort(both["key"], kind="stable")[: self.size]
+                self.sample[label] = {name: values[order] for name, values in both.items()}
+
+    def _merge(self, label: int, new: int, mean: np.ndarray, within: float) -> None:
         """Join mean and squared distances of two sets of pixels (Chan, Golub and LeVeque)."""
-        old, new = self.pixels[label], len(rows)
-        mean = rows.mean(axis=0)
+        old = self.pixels[label]
         delta = mean - self.mean[label]
-        rows -= mean
-        # Not a product of BLAS, whose threads number what the machine has: other sums, and slow.
-        within, between = np.einsum("nc,nc->", rows, rows), np.einsum("c,c->", delta, delta)
+        between = np.einsum("c,c->", delta, delta)
         self.squares[label] += within + between * (old * new / (old + new))
         self.mean[label] += delta * (new / (old + new))
         self.pixels[label] += new
@@ -81,22 +109,27 @@ class FeatureStatistics:
         places: np.ndarray,
         rows: np.ndarray,
         width: int,
-    ) -> None:
-        """Keep the pixels with the smallest keys: a uniform sample without replacement."""
+    ) -> dict[str, np.ndarray] | None:
+        """The pixels with the smallest keys: a uniform sample without replacement."""
         kept = self.sample[label]
         if len(kept["key"]) == self.size:
             places = places[keys[places] < (kept["key"][-1] if self.size else 0)]
         places = places[np.argsort(keys[places], kind="stable")[: self.size]]
         if not places.size:
-            return
+            return None
         with np.errstate(over="ignore"):
             drawn = rows[places].astype(np.float16)
-        new = {
+        return {
             "key": keys[places],
             "feature": drawn,
             "image": np.full(places.size, image),
             "position": np.stack([places // width, places % width], axis=1),
         }
-        both = {name: np.concatenate([kept[name], new[name]]) for name in kept}
-        order = np.argsort(both["key"], kind="stable")[: self.size]
-        self.sample[label] = {name: values[order] for name, values in both.items()}
+
+
+def _moments(rows: np.ndarray) -> tuple[int, np.ndarray, float]:
+    """Number, mean (C,) and sum of squared distances to it of pixels (n, C), which are changed."""
+    mean = rows.mean(axis=0)
+    rows -= mean
+    # Not a product of BLAS, whose threads number what the machine has: other sums, and slow.
+    return len(rows), mean, np.einsum("nc,nc->", rows, rows)

@@ -1,14 +1,15 @@
 """The figures of a report, as matplotlib figures: no files are read, no global state is changed.
 
 A panel is a data set with a model; each figure stacks one row a panel. Methods differ in colour
-(Okabe and Ito's, which colour-blind readers can tell apart) and in marker or line style.
+(Okabe and Ito's, which colour-blind readers can tell apart) and in marker or line style; classes
+have the colours of their data card. The HTML page shows neutral greys, black and white as its own
+ink and paper, light or dark: a grey that has a meaning goes through `fixed`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from pipelines.metrics import confusion_matrix, scores
+from pipelines.embedding import Embedding
+from pipelines.gallery import Panel, Scene
 
 _COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -29,8 +31,8 @@ _LINES = ("-", "--", "-.", ":")
 _CELL = 2.0
 """Width of an image in the gallery, in inches."""
 
-_LARGEST = 400
-"""Pixels along the longer side of an image in the gallery, at most."""
+_ABREAST = 3
+"""Panes side by side, at most."""
 
 CURVES = {
     "loss": "Training loss, all terms",
@@ -38,19 +40,6 @@ CURVES = {
     "mIoU": "mIoU on val, %",
 }
 """Metrics of the training curves that are drawn, where they were measured, and their titles."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One image of the gallery with the predictions of the methods that have one."""
-
-    stem: str
-    image: np.ndarray
-    """(H, W, 3) uint8."""
-    truth: np.ndarray
-    """(H, W) class ids, or the ignore index."""
-    predictions: Mapping[str, np.ndarray]
-    """(H, W) class ids by method."""
 
 
 @contextmanager
@@ -61,6 +50,9 @@ def drawing():
         matplotlib.rcParams.update(
             {
                 "svg.hashsalt": "semantic-anchors",
+                # Text that can be read out, searched and enlarged; Verdana has DejaVu's widths.
+                "svg.fonttype": "none",
+                "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
                 "font.size": 9,
                 "axes.titlesize": 10,
                 "axes.spines.top": False,
@@ -195,32 +187,25 @@ def method_style(index: int) -> MethodStyle:
 
 
 def gallery_figure(
-    panels: Mapping[tuple[str, str], Sequence[Scene]],
+    panels: Mapping[Panel, Sequence[Scene]],
     data: Mapping[str, Mapping],
     methods: Mapping[str, str],
 ) -> Figure:
     """Image, truth and the prediction of each method, with the image's own mean IoU.
 
     Args:
-        panels: scenes by (data set, model).
+        panels: scenes by (data set, model); each has one at least.
         data: for each data set the contents of its info.json.
         methods: names of the methods to draw, with their labels.
     """
-    rows = sum(max(len(scenes), 1) for scenes in panels.values())
-    shape = next((s.truth.shape for scenes in panels.values() for s in scenes), (1, 2))
+    rows = [len(scenes) for scenes in panels.values()]
+    shape = next(scene.truth.shape for scenes in panels.values() for scene in scenes)
     height = _CELL * shape[0] / shape[1] + 0.25
-    figure = Figure(figsize=(_CELL * (2 + len(methods)) + 0.4, height * rows + 0.8 * len(panels)))
-    parts = figure.subfigures(
-        len(panels),
-        1,
-        squeeze=False,
-        height_ratios=[max(len(scenes), 1) for scenes in panels.values()],
-    )[:, 0]
+    width = _CELL * (2 + len(methods)) + 0.4
+    figure = Figure(figsize=(width, height * sum(rows) + 0.8 * len(panels)))
+    parts = figure.subfigures(len(panels), 1, squeeze=False, height_ratios=rows)[:, 0]
     for part, (key, scenes) in zip(parts, panels.items(), strict=True):
-        if scenes:
-            _gallery_panel(part, scenes, data[key[0]], methods)
-        else:
-            part.text(0.5, 0.4, "no predictions were kept", ha="center", va="center")
+        _gallery_panel(part, scenes, data[key[0]], methods)
         part.suptitle(" / ".join(key), x=0.01, ha="left", fontsize=10)
     return figure
 
@@ -228,18 +213,16 @@ def gallery_figure(
 def _gallery_panel(part, scenes: Sequence[Scene], info: Mapping, methods: Mapping) -> None:
     grid = part.subplots(len(scenes), 2 + len(methods), squeeze=False)
     for row, scene in zip(grid, scenes, strict=True):
-        thin = _thinning(scene.truth)
-        truth = scene.truth[thin]
-        row[0].imshow(scene.image[thin], interpolation="none")
-        points = 72 * _CELL * truth.shape[0] / truth.shape[1]
-        row[0].set_ylabel(scene.stem, fontsize=min(8, 1.6 * points / len(scene.stem)))
-        row[1].imshow(painted(truth, truth, info), interpolation="none")
+        row[0].imshow(scene.image, interpolation="none")
+        points = 72 * _CELL * scene.truth.shape[0] / scene.truth.shape[1]
+        name = f"{scene.part}\n{scene.stem}"
+        row[0].set_ylabel(name, fontsize=min(8, 1.6 * points / max(len(scene.stem), 6)))
+        row[1].imshow(painted(scene.truth, scene.truth, info), interpolation="none")
         for axes, method in zip(row[2:], methods, strict=True):
             if method in scene.predictions:
-                prediction = scene.predictions[method]
-                axes.imshow(painted(prediction[thin], truth, info), interpolation="none")
-                score = image_iou(scene.truth, prediction, info)
-                axes.set_xlabel(f"mIoU {score:.1f} %", fontsize=8)
+                prediction = painted(scene.predictions[method], scene.truth, info)
+                axes.imshow(prediction, interpolation="none")
+                axes.set_xlabel(f"mIoU {scene.scores[method]:.1f} %", fontsize=8)
             else:
                 axes.text(0.5, 0.5, "missing", ha="center", va="center", transform=axes.transAxes)
     for axes in grid.flat:
@@ -251,25 +234,34 @@ def _gallery_panel(part, scenes: Sequence[Scene], info: Mapping, methods: Mappin
     _gallery_legend(part, scenes, info, width=_CELL * grid.shape[1])
 
 
-def _thinning(pixels: np.ndarray) -> tuple[slice, slice]:
-    # A vector file holds every pixel it is given: keep of large images what a page can show.
-    step = -(-max(pixels.shape) // _LARGEST)
-    return np.s_[::step, ::step]
+def classes_seen(scenes: Sequence[Scene], info: Mapping) -> tuple[dict[str, tuple], bool]:
+    """Colours by name of the classes in these scenes, and whether some pixel is void."""
+    maps = [array for scene in scenes for array in (scene.truth, *scene.predictions.values())]
+    seen = set().union(*(np.unique(array).tolist() for array in maps))
+    pairs = enumerate(zip(info["classes"], info["palette"], strict=True))
+    colours = {name: tuple(colour) for index, (name, colour) in pairs if index in seen}
+    return colours, info["ignore_index"] in seen
 
 
 def _gallery_legend(part, scenes: Sequence[Scene], info: Mapping, width: float) -> None:
-    maps = [array for scene in scenes for array in (scene.truth, *scene.predictions.values())]
-    seen = set().union(*(np.unique(array).tolist() for array in maps))
+    colours, void = classes_seen(scenes, info)
     handles = [
-        Patch(facecolor=np.array(colour) / 255, edgecolor="0.5", linewidth=0.5, label=name)
-        for index, (name, colour) in enumerate(zip(info["classes"], info["palette"], strict=True))
-        if index in seen
+        Patch(facecolor=fixed(colour), edgecolor="0.5", linewidth=0.5, label=name)
+        for name, colour in colours.items()
     ]
-    if info["ignore_index"] in seen:
+    if void:
         handles.append(Patch(facecolor="w", edgecolor="k", hatch="/////", lw=0, label="void"))
     longest = max(len(handle.get_label()) for handle in handles)
     columns = max(1, min(len(handles), int(width / (0.5 + 0.07 * longest))))
     part.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
+
+
+def fixed(colour: Sequence[int]) -> tuple[float, float, float]:
+    """A colour (0..255) for matplotlib, that is never quite a neutral grey."""
+    red, green, blue = colour
+    if red == green == blue:
+        blue += 1 if blue < 255 else -1
+    return red / 255, green / 255, blue / 255
 
 
 def painted(ids: np.ndarray, truth: np.ndarray, info: Mapping) -> np.ndarray:
@@ -284,12 +276,125 @@ def painted(ids: np.ndarray, truth: np.ndarray, info: Mapping) -> np.ndarray:
     return np.where(void, np.uint8(255) * stripes[..., None].astype(np.uint8), palette[ids])
 
 
-def image_iou(truth: np.ndarray, prediction: np.ndarray, info: Mapping) -> float:
-    """Mean IoU in percent over the classes that one image's truth contains; NaN for none."""
-    classes = info["classes"]
-    confusion = confusion_matrix(truth, prediction, len(classes), info["ignore_index"])
-    value = scores(confusion, classes, {})["mIoU"]
-    return float("nan") if value is None else value
+def confusion_figure(
+    confusion: pd.DataFrame,
+    classes: Mapping[str, Sequence[str]],
+    baseline: str,
+    methods: Mapping[str, str],
+) -> Figure:
+    """Where the pixels of each class went more, or less, often than with the baseline.
+
+    Args:
+        confusion: as compare writes it; the mean over seeds is drawn.
+        classes: names by data set, in the order in which they are drawn.
+        methods: labels of the methods to draw, the baseline not among them.
+    """
+    panels = list(confusion.groupby(["dataset", "model"], sort=False))
+    most = max(len(classes[dataset]) for (dataset, _), _ in panels)
+    side = min(9.0, 2.2 + 0.42 * most)
+    columns, lines = _grid(len(methods))
+    figure = Figure(figsize=(side * columns + 0.6, side * lines * len(panels)))
+    parts = figure.subfigures(len(panels), 1, squeeze=False)[:, 0]
+    for part, (key, panel) in zip(parts, panels, strict=True):
+        grid = part.subplots(lines, columns, squeeze=False).ravel()
+        names = list(classes[key[0]])
+        shares = {
+            method: panel[panel["method"] == method]
+            .pivot(index="truth", columns="prediction", values="mean")
+            .reindex(index=names, columns=names)
+            for method in (baseline, *methods)
+        }
+        for axes, (method, label) in zip(grid, methods.items(), strict=False):
+            drawn = _confusion_panel(axes, shares[method] - shares[baseline])
+            axes.set_title(f"{label} minus baseline\n{' / '.join(key)}", loc="left")
+            bar = part.colorbar(drawn, ax=axes, shrink=0.7)
+            bar.set_label("points of the class's true pixels")
+            bar.outline.set_visible(False)
+        for axes in grid[len(methods) :]:
+            axes.set_axis_off()
+    return figure
+
+
+def _grid(panes: int) -> tuple[int, int]:
+    """Columns and lines that a page can show of this many panes side by side."""
+    columns = min(panes, _ABREAST)
+    return columns, -(-panes // columns)
+
+
+def _confusion_panel(axes, difference: pd.DataFrame):
+    values = difference.to_numpy()
+    largest = max(1.0, np.nanmax(np.abs(values), initial=0.0))
+    drawn = axes.imshow(values, cmap="PuOr", vmin=-largest, vmax=largest, interpolation="none")
+    places = range(len(difference))
+    few = len(difference) <= 20
+    if few:
+        for (row, column), value in np.ndenumerate(values):
+            if abs(value) >= 0.95:
+                shade = (255, 255, 255) if abs(value) > 0.6 * largest else (0, 0, 0)
+                axes.text(
+                    *(column, row, f"{value:+.0f}"),
+                    **{"ha": "center", "va": "center", "fontsize": 7, "color": fixed(shade)},
+                )
+    size = 8 if few else 3
+    axes.set_xticks(places, difference.columns, rotation=90, fontsize=size)
+    axes.set_yticks(places, difference.index, fontsize=size)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("truth")
+    return drawn
+
+
+def embedding_figure(
+    panels: Mapping[Panel, Mapping[str, Embedding]],
+    data: Mapping[str, Mapping],
+    methods: Mapping[str, str],
+) -> Figure:
+    """Sampled pixel features in the plane, in the colours of their classes; anchors as stars.
+
+    Args:
+        panels: embeddings by (data set, model) and method.
+        data: for each data set the contents of its info.json.
+        methods: labels by name.
+    """
+    columns, lines = _grid(max(len(panel) for panel in panels.values()))
+    figure = Figure(figsize=(3.6 * columns + 1.6, 0.4 + 3.7 * lines * len(panels)))
+    parts = figure.subfigures(len(panels), 1, squeeze=False)[:, 0]
+    for part, (key, panel) in zip(parts, panels.items(), strict=True):
+        info = data[key[0]]
+        colours = [fixed(colour) for colour in info["palette"]]
+        grid = part.subplots(lines, columns, squeeze=False).ravel()
+        anchors = False
+        for axes, (method, found) in zip(grid, panel.items(), strict=False):
+            # The edge tells a dark class from dark paper, and a light one from white.
+            edge = {"edgecolors": "0.5", "linewidths": 0.3}
+            axes.scatter(*found.points.T, s=8, c=[colours[k] for k in found.labels], **edge)
+            for place, label in zip(found.anchors, found.anchor_labels, strict=True):
+                axes.plot(*place, **_STAR, color=colours[label])
+                anchors = True
+            axes.set_title(methods[method], loc="left")
+        for axes in part.axes:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+            axes.set_aspect("equal", adjustable="datalim")
+        seen = sorted({label for found in panel.values() for label in found.labels.tolist()})
+        dot = {"linestyle": "none", "marker": "o", "markersize": 5}
+        dot |= {"markeredgecolor": "0.5", "markeredgewidth": 0.5}
+        handles = [Line2D([], [], **dot, color=colours[k], label=info["classes"][k]) for k in seen]
+        if anchors:
+            handles.append(Line2D([], [], **_STAR, color="0.6", label="semantic anchor"))
+        part.legend(
+            handles=handles, loc="outside right upper", fontsize=8, ncols=1 + len(seen) // 24
+        )
+        part.suptitle(" / ".join(key), x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+_STAR = {
+    **{"linestyle": "none", "marker": "*", "markersize": 11},
+    **{"markeredgecolor": "k", "markeredgewidth": 0.7},
+}
 
 
 def _legend(figure: Figure, handles: list[Line2D], methods: Mapping[str, str]) -> None:

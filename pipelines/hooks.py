@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import master_only
+from mmengine.dist import all_gather_object, all_reduce, get_rank, master_only
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from pipelines.artifacts import write_whole
+from pipelines.errors import PipelineError
 
 
 @HOOKS.register_module()
@@ -23,25 +25,54 @@ class ReseedHook(Hook):
 
     Augmentation and dropout of iteration i then do not depend on what was drawn before it: two
     methods with the same seed see the same batches, and a resumed training sees what an
-    uninterrupted one would have seen. Works for data loaded in the main process.
+    uninterrupted one would have seen. What other processes load, `pipelines.loading` seeds alike.
+
+    Of several processes each draws numbers of its own, the first those of a single process: images
+    of one batch must not all be flipped alike. So the same study with another number of processes
+    has the same batches in the same order, and other augmentations and dropout.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def before_train(self, runner: Any) -> None:
-        self._reseed(runner.iter)
+        reseed(self.seed, runner.iter, get_rank())
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        self._reseed(runner.iter + 1)
+        reseed(self.seed, runner.iter + 1, get_rank())
 
-    def _reseed(self, iteration: int) -> None:
-        words = np.random.SeedSequence([self.seed, iteration]).generate_state(2)
-        random.seed(int(words[0]))
-        np.random.seed(int(words[0]))
-        torch.manual_seed(int(words[1]))
+
+def reseed(seed: int, iteration: int, rank: int) -> None:
+    """Set all of this process's random generators to where they are before an iteration."""
+    # Appending 0 would not change what a sequence gives, which the first process relies on.
+    words = np.random.SeedSequence([seed, iteration, rank]).generate_state(2)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[0]))
+    torch.manual_seed(int(words[1]))
+
+
+@HOOKS.register_module()
+class MeanOfRanksHook(Hook):
+    """Log the losses of the whole batch, where each of several processes has those of its part."""
+
+    priority = "HIGHEST"  # Before the hooks that log.
+
+    def before_train(self, runner: Any) -> None:
+        iterations = all_gather_object(runner.iter)
+        if len(set(iterations)) > 1:
+            raise PipelineError(
+                f"{runner.work_dir}: the processes resume from iterations {iterations}; expected "
+                "one folder that all of them see alike"
+            )
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        values = torch.stack([value.detach().float() for value in outputs.values()])
+        all_reduce(values, op="mean")
+        outputs.update(zip(outputs, values, strict=True))
 
 
 @HOOKS.register_module()
@@ -54,6 +85,19 @@ class ChannelsLastHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         runner.model.to(memory_format=torch.channels_last)
+
+
+@HOOKS.register_module()
+class CompileHook(Hook):
+    """Compile the backbone with torch.compile, in place: the weights keep their names.
+
+    The heads are left as they are. They are a small part of the work, and their losses, which call
+    their parts and not the modules, would be broken up by compilation.
+    """
+
+    def before_train(self, runner: Any) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.backbone.compile()
 
 
 @HOOKS.register_module()

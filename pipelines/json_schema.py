@@ -12,10 +12,16 @@ from pathlib import Path
 
 from pipelines.artifacts import canonical_json
 from pipelines.cards import DataCard
+from pipelines.published import ReferenceFile
 from pipelines.schema import ModelEntry, StudyFile
 from pipelines.study import PARAMS
 
-SCHEMAS = {"study": StudyFile, "dataset": DataCard, "model": ModelEntry}
+SCHEMAS = {
+    "study": StudyFile,
+    "dataset": DataCard,
+    "model": ModelEntry,
+    "reference": ReferenceFile,
+}
 
 
 def schemas() -> dict[Path, str]:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 GROUPS = ("head", "mid", "tail")
+MULTI_SCALE = "mIoU/multi-scale"
+"""The mIoU of predictions averaged over scales, where a study asks for it."""
 
 
 def confusion_matrix(
@@ -72,9 +74,14 @@ def scores(
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Of what `scores` returns: mIoU, mAcc, aAcc and `mIoU/<group>`, those that have a value."""
+    """Of metrics.json: mIoU, mAcc, aAcc, `mIoU/<group>` and the mIoU of several scales.
+
+    Those that have a value.
+    """
     values = {name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")}
     values |= {f"mIoU/{name}": group["mIoU"] for name, group in metrics["groups"].items()}
+    if "multi-scale" in metrics:
+        values[MULTI_SCALE] = metrics["multi-scale"]["mIoU"]
     return {name: value for name, value in values.items() if value is not None}
 
 

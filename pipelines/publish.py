@@ -1,25 +1,23 @@
 """Copy a study's report to the committed folder `reports/<study>` and its table to README.md.
 
 Stages write to ignored places; publishing is an act. It takes the report as it is, the tables of
-compare and analyse, and each run's scores and receipts, and replaces what was published before as a
-whole. With `--check` nothing is written: exit status 2 says that README.md and `reports/` disagree.
+compare and analyse, and each run's scores, curves and receipts, replaces what was published before
+as a whole, and lists it all in a manifest. `python -m pipelines.report --check` checks what is
+published.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
-from pipelines.artifacts import read_json, sha256_file
+from pipelines import manifest, readme, verify
+from pipelines.artifacts import read_json, sha256_file, sha256_folder
 from pipelines.cli import guarded, stage_parser
 from pipelines.errors import PipelineError
-from pipelines.study import PARAMS, REPORTS, STUDY_STAGES, Study
-
-README = Path("README.md")
+from pipelines.study import REPORTS, STUDY_STAGES, Dataset, Study
 
 _RUN_FILES = {
     "train": ("receipt.json", "runtime.json"),
@@ -28,10 +26,9 @@ _RUN_FILES = {
         *("receipt.json", "runtime.json"),
     ),
 }
+_WHERE_KEPT = {"train": ("curves.csv",), "evaluate": ()}
+"""What a run has too unless it was restored from an early publication, which did without."""
 _STUDY_FILES = {stage: (*names, "receipt.json") for stage, names in STUDY_STAGES.items()}
-
-# A marker stands alone on its line, so that a text may speak of markers.
-_MARKER = re.compile(r"^<!-- (/?)table:(\S+) -->[ \t]*$", re.MULTILINE)
 
 
 def publish(study: Study) -> None:
@@ -41,97 +38,47 @@ def publish(study: Study) -> None:
         PipelineError: when the report is missing or older than what it is made of, or README.md
             has a marker that cannot be filled; nothing is changed then.
     """
-    readme = _read_readme()
+    text = readme.read()
     _check_current(study)
-    filled = fill(readme, published_tables() | {study.name: _table(study.folder("report"))})
+    tables = readme.published_tables() | {study.name: readme.table_of(study.folder("report"))}
+    filled = readme.fill(text, tables)
     REPORTS.mkdir(exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{study.name}.", dir=REPORTS))
     scratch.chmod(0o755)
     try:
         _copy(study, scratch / "new")
+        manifest.write(scratch / "new")
         _swap(study.published, scratch / "new", scratch / "old")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    README.write_text(filled, encoding="utf-8", newline="\n")
+    readme.README.write_text(filled, encoding="utf-8", newline="\n")
 
 
-def check() -> None:
-    """Compare README.md with the published tables.
+def seal(name: str) -> None:
+    """Give a study that was published without a manifest what `report --check` asks for.
 
-    Raises:
-        PipelineError: naming the studies whose table in README.md is not the published one, or a
-            published file that is not the one its receipt speaks of.
-    """
-    tables = published_tables()
-    readme = _read_readme()
-    stale = [name for name in tables if fill(readme, tables, only=name) != readme]
-    if stale:
-        commands = "; ".join(f"make publish STUDY={name}" for name in stale)
-        raise PipelineError(
-            f"{README}: the table of {', '.join(stale)} is not the one in {REPORTS}/; mend it "
-            f"with: {commands}"
-        )
-    for receipt in sorted(REPORTS.rglob("receipt.json")):
-        for name, digest in read_json(receipt)["outputs"].items():
-            path = receipt.parent / name
-            if path.is_file() and sha256_file(path) != digest:
-                study = receipt.relative_to(REPORTS).parts[0]
-                raise PipelineError(
-                    f"{path}: was changed after it was made; publish it again with: "
-                    f"make publish STUDY={study}"
-                )
-
-
-def fill(text: str, tables: Mapping[str, str], only: str | None = None) -> str:
-    """`text` with each study's table between `<!-- table:S -->` and `<!-- /table:S -->`.
-
-    Args:
-        tables: Markdown by study; empty for a study that has nothing published.
-        only: fill this study's markers and leave the others.
+    Adds what prepare says of its data, which has to lie here as it was then, and the manifest.
 
     Raises:
-        PipelineError: for a marker without its partner or with a study that `tables` lacks.
+        PipelineError: when the data is another, or a table does not follow from the runs; then
+            there is no manifest.
     """
-    parts, end = [], 0
-    markers = list(_MARKER.finditer(text))
-    for opening, closing in zip(markers[::2], [*markers[1::2], None], strict=False):
-        name = opening[2]
-        if opening[1]:
-            raise PipelineError(f"{README}: {opening[0].strip()} closes nothing")
-        if closing is None or closing.groups() != ("/", name):
+    study = Study.load_published(name)
+    known = read_json(study.results / "receipt.json")["inputs"]
+    for dataset in Study.load_published(name).datasets.values():
+        prepared = Dataset.load(dataset.name)
+        digest = known.get(prepared.info.as_posix())
+        if not prepared.info.is_file() or sha256_file(prepared.info) != digest:
             raise PipelineError(
-                f"{README}: {opening[0].strip()} is not followed by <!-- /table:{name} -->"
+                f"{prepared.info}: expected sha256 {digest}, as {study.results}/receipt.json says; "
+                f"run python -m pipelines.prepare --dataset {dataset.name}"
             )
-        if name not in tables:
-            known = ", ".join(sorted(tables)) or "none"
-            raise PipelineError(
-                f"{README}: {opening[0].strip()}: unknown study {name!r}; params/studies has: "
-                f"{known}"
-            )
-        if only in (None, name):
-            body = f"\n{tables[name].strip()}\n\n" if tables[name] else ""
-            parts += [text[end : opening.end()], "\n", body]
-            end = closing.start()
-    return "".join([*parts, text[end:]])
-
-
-def published_tables() -> dict[str, str]:
-    """The published table of every study in `params/studies`, empty where there is none."""
-    names = sorted(path.stem for path in (PARAMS / "studies").glob("*.yaml"))
-    return {
-        name: _table(REPORTS / name) if (REPORTS / name / "table.md").is_file() else ""
-        for name in names
-    }
-
-
-def _table(folder: Path) -> str:
-    return (folder / "table.md").read_text(encoding="utf-8")
-
-
-def _read_readme() -> str:
-    if not README.is_file():
-        raise PipelineError(f"{README}: not found; run this in the root of the project")
-    return README.read_text(encoding="utf-8")
+        dataset.prepared.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(prepared.info, dataset.info)
+    wrong = verify.faults(name, sealed=False)
+    if wrong:
+        raise PipelineError("\n".join(wrong))
+    manifest.write(study.results)
 
 
 def _check_current(study: Study) -> None:
@@ -144,11 +91,17 @@ def _check_current(study: Study) -> None:
         receipt = read_json(path)
         if receipt["parameters"] != study.parameters_hash(stage):
             raise PipelineError(f"{path}: {study.path} has changed since; {again}")
-        files = {Path(name): digest for name, digest in receipt["inputs"].items()}
-        files |= {path.parent / name: digest for name, digest in receipt["outputs"].items()}
-        for file, digest in files.items():
-            if not file.is_file() or sha256_file(file) != digest:
+        inputs = {Path(name): digest for name, digest in receipt["inputs"].items()}
+        outputs = {path.parent / name: digest for name, digest in receipt["outputs"].items()}
+        for file, digest in (inputs | outputs).items():
+            instead = _vouched(file) if file in inputs else None
+            found = sha256_file(file) if file.is_file() else instead
+            if found != digest:
                 raise PipelineError(f"{path}: {file} is not what it was then; {again}")
+        for name, digest in receipt.get("digests", {}).items():
+            folder = path.parent / name
+            if not folder.is_dir() or sha256_folder(folder) != digest:
+                raise PipelineError(f"{path}: {folder} is not what it was then; {again}")
     for run in study.runs:
         for stage, names in _RUN_FILES.items():
             for name in names:
@@ -159,17 +112,31 @@ def _check_current(study: Study) -> None:
                     )
 
 
+def _vouched(file: Path) -> str | None:
+    """What a file was that is not here, as after `restore`: its stage's receipt knows."""
+    receipt = file.parent / "receipt.json"
+    return read_json(receipt)["outputs"].get(file.name) if receipt.is_file() else None
+
+
 def _copy(study: Study, target: Path) -> None:
-    shutil.copytree(study.folder("report"), target, ignore=_all_but(_STUDY_FILES["report"]))
-    for stage in ("compare", "analyse"):
-        found = study.folder(stage)
-        shutil.copytree(found, target / stage, ignore=_all_but(_STUDY_FILES[stage]))
+    for stage in STUDY_STAGES:
+        place = target if stage == "report" else target / stage
+        place.mkdir(parents=True, exist_ok=True)
+        for name in _STUDY_FILES[stage]:
+            copy = shutil.copytree if name.endswith("/") else shutil.copyfile
+            copy(study.output(stage, name), place / name)
     for run in study.runs:
         for stage, names in _RUN_FILES.items():
             place = target / "runs" / run.name / stage
             place.mkdir(parents=True)
-            for name in names:
+            kept = [name for name in _WHERE_KEPT[stage] if run.output(stage, name).is_file()]
+            for name in (*names, *kept):
                 shutil.copyfile(run.output(stage, name), place / name)
+    for dataset in study.datasets.values():
+        place = target / "data" / dataset.name
+        place.mkdir(parents=True)
+        for path in (dataset.info, dataset.receipt):
+            shutil.copyfile(path, place / path.name)
     shutil.copyfile(study.path, target / "study.yaml")
 
 
@@ -185,23 +152,26 @@ def _swap(folder: Path, new: Path, old: Path) -> None:
         raise
 
 
-def _all_but(wanted: tuple[str, ...]):
-    return lambda folder, names: [name for name in names if name not in wanted]
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = stage_parser(__doc__)
     parser.add_argument(
         "--check",
         action="store_true",
-        help="write nothing; fail when README.md and reports/ disagree, for any study",
+        help="write nothing; the same as python -m pipelines.report --check",
+    )
+    parser.add_argument(
+        "--seal",
+        action="store_true",
+        help="check a study that was published without a manifest, and write its manifest",
     )
     args = parser.parse_args(argv)
 
     def command() -> None:
         if args.check:
-            check()
-            print(f"{README} shows what {REPORTS}/ holds")
+            print(verify.verify())
+        elif args.seal:
+            seal(args.study)
+            print(f"sealed {REPORTS / args.study}")
         else:
             study = Study.load(args.study)
             publish(study)

@@ -1,45 +1,52 @@
-"""Report the comparison of a study: tables, figures and a page that joins them.
+"""Report the comparison of a study: tables, figures and two pages that join them.
 
-Everything is a function of the runs' results: a second call writes the same bytes. With
+`report.md` and `index.html` say the same; the second shows besides what differs from replay to
+replay, such as times, and is outside every claim of byte identity with all in `runtime/`. All else
+is a function of the runs' results: a second call writes the same bytes. With
 `--partial` the report is made of the runs that are finished, names the others, and goes to the
 study's work folder instead of its results.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from pipelines import figures, pages, tables
-from pipelines.artifacts import Stopwatch, read_json, staged, write_receipt
+from pipelines import figures, gallery, illustrations, pages, provenance, reference
+from pipelines.analyse import Analyses
+from pipelines.analyses.findings import findings
+from pipelines.artifacts import Stopwatch, read_json, sha256_folder, staged, write_receipt
 from pipelines.cli import guarded, stage_parser
 from pipelines.compare import Comparison, all_finished, finished, write_csv
 from pipelines.errors import PipelineError
-from pipelines.study import STUDY_STAGES, Run, Study
+from pipelines.gallery import Panel, kept
+from pipelines.pages import Material
+from pipelines.rendering import files, html, markdown
+from pipelines.sections import Report, Section
+from pipelines.study import REFERENCE, STUDY_STAGES, VIEWS, Run, Study
 
 
 def report(study: Study) -> None:
     """Write the report of a study whose runs are all finished and compared.
 
     Raises:
-        PipelineError: when a run is not finished, or compare has not run.
+        PipelineError: when a run is not finished, or compare or analyse has not run.
     """
     watch = Stopwatch()
     runs = all_finished(study)
-    comparison = Comparison.read(study)
+    comparison, analyses = Comparison.read(study), Analyses.read(study)
     with staged(study.folder("report")) as scratch:
-        write_files(study, runs, comparison, scratch)
+        write_files(study, runs, comparison, analyses, scratch)
         write_receipt(
             scratch,
             stage="report",
             subject=study.name,
             parameters=study.parameters_hash("report"),
             inputs=inputs(study),
+            digests={name: sha256_folder(scratch / name) for name in (files.TABLES, files.FIGURES)},
+            views=VIEWS,
         )
         watch.write(scratch)
 
@@ -57,7 +64,7 @@ def report_partial(study: Study) -> list[Run]:
             "nothing to report"
         )
     with staged(partial_folder(study)) as scratch:
-        write_files(study, runs, Comparison.of(study, runs), scratch)
+        write_files(study, runs, Comparison.of(study, runs), Analyses.of(study, runs), scratch)
     return [run for run in study.runs if run not in runs]
 
 
@@ -68,84 +75,73 @@ def partial_folder(study: Study) -> Path:
 
 def inputs(study: Study) -> list[Path]:
     """The files that report reads, and the receipts that vouch for the images it reads."""
-    compared = [study.output("compare", name) for name in STUDY_STAGES["compare"]]
-    data = [path for dataset in study.datasets.values() for path in (dataset.info, dataset.receipt)]
-    shown = [
-        run.output("evaluate", "predictions.npz")
-        for runs in gallery_runs(study, study.runs).values()
-        for run in runs
+    compared = [
+        study.output(stage, name)
+        for stage in ("compare", "analyse")
+        for name in STUDY_STAGES[stage]
     ]
-    return compared + data + shown
+    data = [path for dataset in study.datasets.values() for path in (dataset.info, dataset.receipt)]
+    shown = [run for runs in shown_runs(study, study.runs).values() for run in runs]
+    return (
+        compared
+        + data
+        + ([REFERENCE] if REFERENCE.is_file() else [])
+        + [run.output("evaluate", "analysis.npz") for run in shown]
+        + [run.output("evaluate", "predictions.npz") for run in shown if kept(run)]
+    )
 
 
-def write_files(study: Study, runs: Sequence[Run], comparison: Comparison, folder: Path) -> None:
-    """Write all files of the report on these finished runs into `folder`."""
-    methods = pages.labels(study, control=False)
-    data = {name: read_json(dataset.info) for name, dataset in study.datasets.items()}
-    table = tables.comparison_table(comparison.summary, comparison.paired, methods)
-    by_class = tables.per_class_table(comparison.summary, comparison.paired, methods, data)
-
-    write_csv(table, folder / "table.csv")
-    write_csv(by_class, folder / "per_class.csv")
-    write_csv(comparison.claims, folder / "claims.csv")
-    _write(folder / "table.md", pages.table_page(study, table))
-    _write(folder / "table.tex", tables.latex(table))
-
-    galleries = gallery_runs(study, runs)
-    shown = [run for chosen in galleries.values() for run in chosen]
-    page = pages.report_page(study, runs, comparison, table, by_class, shown)
-    _write(folder / "report.md", page)
-    scenes = {key: _scenes(chosen, data[key[0]]) for key, chosen in galleries.items()}
-    everything = methods | pages.labels(study, control=True)
-    with figures.drawing():
-        figures.save(figures.per_class_figure(by_class, methods), folder, "per_class")
-        figures.save(figures.gallery_figure(scenes, data, methods), folder, "gallery")
-        figures.save(figures.curves_figure(comparison.curves, everything), folder, "curves")
-
-
-def gallery_runs(study: Study, runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
-    """For each data set and model, the compared methods' runs of one seed.
-
-    It is the first seed of the study, or, when some of its runs are missing, the first of the seeds
-    with the most runs.
-    """
-    methods = pages.labels(study, control=False)
-    chosen = {}
-    for dataset in study.datasets:
-        for model in study.models:
-            here = [r for r in runs if (r.dataset.name, r.model) == (dataset, model)]
-            by_seed = [
-                [r for r in here if r.seed == seed and r.method in methods]
-                for seed in study.file.seeds
-            ]
-            chosen[dataset, model] = max(by_seed, key=len)
-    return chosen
-
-
-def _scenes(runs: Sequence[Run], info: dict[str, Any]) -> list[figures.Scene]:
-    """The images whose predictions `runs` (of one data set) kept, in the order of their names."""
-    predictions: dict[str, dict[str, np.ndarray]] = {}
-    for run in runs:
-        with np.load(run.output("evaluate", "predictions.npz"), allow_pickle=False) as arrays:
-            for stem in arrays.files:
-                predictions.setdefault(stem, {})[run.method] = arrays[stem]
-    scenes = []
-    for stem in sorted(predictions):
-        image, truth = (_pixels(runs[0], kind, stem) for kind in ("images", "labels"))
-        scenes.append(figures.Scene(stem, image, truth, predictions[stem]))
-    return scenes
-
-
-def _pixels(run: Run, kind: str, stem: str) -> np.ndarray:
-    folder = run.dataset.prepared / kind / run.evaluation.split
-    paths = [folder / f"{stem}{suffix}" for suffix in (".png", ".jpg")]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        raise PipelineError(
-            f"{paths[0]}: not found; run python -m pipelines.prepare --dataset {run.dataset.name}"
+def shown_runs(study: Study, runs: Sequence[Run]) -> dict[Panel, list[Run]]:
+    """For each data set and model, the compared methods' runs of the seed that is looked at."""
+    methods = list(pages.labels(study, control=False))
+    return {
+        (dataset, model): gallery.looked_at(
+            [r for r in runs if (r.dataset.name, r.model) == (dataset, model)],
+            methods,
+            study.file.seeds,
         )
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB") if kind == "images" else picture)
+        for dataset in study.datasets
+        for model in study.models
+    }
+
+
+def sections(material: Material) -> list[Section]:
+    """All that the report says, in order: the one place where its sections are joined."""
+    found = [
+        pages.comparison(material),
+        pages.claims(material),
+        pages.controls(material),
+        *reference.sections(material.study, material.comparison.summary),
+        illustrations.classes(material),
+        illustrations.predictions(material),
+        illustrations.features(material),
+        *findings(material.study, material.analyses),
+        illustrations.curves(material),
+        pages.recipe(material),
+        *provenance.sections(material.study, material.runs),
+    ]
+    return [section for section in found if section is not None]
+
+
+def write_files(
+    study: Study, runs: Sequence[Run], comparison: Comparison, analyses: Analyses, folder: Path
+) -> None:
+    """Write all files of the report on these finished runs into `folder`."""
+    shown = shown_runs(study, runs)
+    earlier = [study.output("report", "gallery.npz"), study.published / "gallery.npz"]
+    images = gallery.collect(shown, study.file.evaluation.gallery, earlier)
+    gallery.write(images, folder / "gallery.npz")
+    data = {name: read_json(dataset.info) for name, dataset in study.datasets.items()}
+    material = Material(study, runs, comparison, analyses, data, images, shown)
+    with figures.drawing():
+        content = Report(study.file.title, pages.lead(material), sections(material))
+        files.write(content, folder)
+    _write(folder / "report.md", markdown.render(content))
+    _write(folder / "index.html", html.render(content, folder))
+    for name, table in pages.whole_tables(material).items():
+        write_csv(table, folder / f"{name}.csv")
+    for suffix in ("md", "tex"):
+        shutil.copyfile(folder / f"tables/comparison.{suffix}", folder / f"table.{suffix}")
 
 
 def show(study: Study) -> None:
@@ -159,7 +155,7 @@ def show(study: Study) -> None:
         again = f"python -m pipelines.report --study {study.argument}"
         raise PipelineError(f"{table}: not found; run {again}")
     print(table.read_text(encoding="utf-8"))
-    print(f"report:  {study.output('report', 'report.md')}")
+    print(f"report:  {study.output('report', 'index.html')}")
     print("runs:    mlflow ui    (then open the address that it prints)")
 
 
@@ -177,9 +173,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--show", action="store_true", help="print the finished report's table; write nothing"
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; fail when what is published, of any study, does not follow from the "
+        "published runs",
+    )
     args = parser.parse_args(argv)
 
     def command() -> None:
+        if args.check:
+            # It makes the tables of reports anew, by this module.
+            from pipelines.verify import verify
+
+            print(verify())
+            return
         study = Study.load(args.study)
         if args.show:
             show(study)
@@ -192,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
         print((folder / "table.md").read_text(encoding="utf-8"))
         for run in missing:
             print(f"missing: {run.name}", file=sys.stderr)
-        print(f"report: {folder / 'report.md'}")
+        print(f"report: {folder / 'index.html'}")
 
     return guarded(command)
 

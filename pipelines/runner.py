@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import torch
 from mmengine.logging import MMLogger
+from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from mmengine.runner import Runner
 
+from pipelines.checkpoints import CheckpointedRunner
 
-class QuietRunner(Runner):
+
+class QuietRunner(CheckpointedRunner, Runner):
     """A Runner whose console lines carry the experiment's name, one line a message.
 
     Listings of the config, the environment and the hooks, hundreds of lines at every start, go to
@@ -23,6 +27,15 @@ class QuietRunner(Runner):
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(_single_lines)
         return logger
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
+        """As mmengine does, and also for several processes without GPUs.
+
+        There, batch norm is that of each process: the synchronised one refuses CPU tensors.
+        """
+        if not self.distributed or torch.cuda.is_available():
+            return super().wrap_model(model_wrapper_cfg, model)
+        return MMDistributedDataParallel(revert_sync_batchnorm(model), broadcast_buffers=False)
 
 
 def _single_lines(record: logging.LogRecord) -> bool:

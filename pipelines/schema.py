@@ -25,6 +25,24 @@ class Strict(BaseModel):
     )
 
 
+class Pretrained(Strict):
+    """Published weights that a backbone starts from; fetched and verified like data."""
+
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    """Its name: in `data/downloads/weights/`, and in the mirror's `weights/`."""
+    urls: Annotated[list[Annotated[str, Field(pattern=r"^https?://")]], Field(min_length=1)]
+    """Tried in order, until one gives the right file."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+    """Of the file: whole, or its first digits where no more is published, as in the names of
+    OpenMMLab's files; then the whole one is recorded in `params/datasets/checksums.json` when it is
+    first seen, and is expected from then on."""
+    bytes: Annotated[int, Field(gt=0)] | None = None
+    prefix: str | None = None
+    """What the names of the backbone's weights begin with in the file; the others are left out.
+    Without it that is `backbone.` where any name does, else nothing."""
+    licence: str | None = None
+
+
 class ModelEntry(Strict):
     """`params/models/<name>.yaml`: a config of the installed mmsegmentation, and what differs."""
 
@@ -33,8 +51,27 @@ class ModelEntry(Strict):
     """Path below the installed package's `.mim/configs`, such as `_base_/models/fcn_hr18.py`."""
     model: dict[str, Any] = {}
     """Merged into that config's `model` by mmengine's rules (`_delete_: true` replaces a dict)."""
+    pretrained: Pretrained | None = None
+    """What the backbone starts from; null for random weights. Has to be given where the config
+    itself starts from published weights, which are never loaded by the config's own means."""
     channels_last: bool = False
     """Keep weights and features in the memory order NHWC, which many convolutions prefer."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """What a training computes layers in; weights, losses and sums stay float32. fp16 scales the
+    loss and needs a GPU. Evaluation is always in float32."""
+    accumulate: Annotated[int, Field(gt=0)] = 1
+    """Parts that a batch is cut into; they are computed one after the other, which takes less
+    memory, and their mean gradient makes one step. An iteration is still a step of a whole
+    batch."""
+    compile: bool = False
+    """Train with the backbone compiled by torch.compile."""
+
+
+class Multipliers(Strict):
+    """What some parameters' learning rate and weight decay are multiplied by."""
+
+    lr_mult: Annotated[float, Field(ge=0)] = 1.0
+    decay_mult: Annotated[float, Field(ge=0)] = 1.0
 
 
 class Optimizer(Strict):
@@ -42,11 +79,22 @@ class Optimizer(Strict):
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Of SGD; null takes it back where an override changes the type."""
+    betas: (
+        Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+        | None
+    ) = None
+    """Decay rates of the two moments of Adam and AdamW; PyTorch's own are 0.9 and 0.999."""
+    custom_keys: dict[str, Multipliers] | None = None
+    """Multipliers for the parameters whose name contains the key; of several the longest counts.
+    As in mmengine's `paramwise_cfg`, such as no decay for `norm`, or `lr_mult: 10` for `head`."""
 
     @model_validator(mode="after")
-    def _momentum_is_for_sgd(self) -> Optimizer:
+    def _settings_go_with_the_type(self) -> Optimizer:
         if self.momentum is not None and self.type != "SGD":
             raise ValueError(f"momentum goes with type SGD, not {self.type}")
+        if self.betas is not None and self.type == "SGD":
+            raise ValueError("betas go with type Adam or AdamW, not SGD")
         return self
 
 
@@ -83,6 +131,8 @@ class Augmentation(Strict):
 class Training(Strict):
     iterations: Annotated[int, Field(gt=0)]
     batch_size: Annotated[int, Field(gt=0)]
+    """Images of one step of the optimiser, however many processes share them: the learning rate
+    goes with it, and does not change with the study's `processes`."""
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
@@ -122,12 +172,68 @@ class Method(Strict):
         return self
 
 
+class MultiScale(Strict):
+    """A second test of the same weights: class probabilities averaged over views of an image."""
+
+    scales: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    """Factors on the size that the single-scale test has."""
+    flip: bool = True
+    """Each scale also mirrored, left to right."""
+
+
 class Evaluation(Strict):
     split: Literal["val", "test"] = "test"
     batch_size: Annotated[int, Field(gt=0)] = 1
     """Images of unequal sizes are evaluated one by one, whatever stands here."""
     gallery: Annotated[int, Field(ge=0)] = 4
-    """Images whose predictions are kept for the report: evenly spaced over the split."""
+    """Images that the report shows: best, median and worst ones by their own mean IoU."""
+    mode: Literal["whole", "slide"] = "whole"
+    """An image at once, or windows of `crop_size` every `stride`, whose logits are averaged where
+    they overlap."""
+    crop_size: Annotated[list[SidePixels], Field(min_length=2, max_length=2)] | None = None
+    """Height and width of the windows in pixels."""
+    stride: Annotated[list[SidePixels], Field(min_length=2, max_length=2)] | None = None
+    """Rows and columns in pixels from one window to the next."""
+    base_size: Annotated[list[SidePixels], Field(min_length=2, max_length=2)] | None = None
+    """Bounds in pixels, the larger on the longer side, into which images are fitted, larger or
+    smaller, before they are predicted; without it, their own size. Scores are always those of the
+    labels at their own size."""
+    multi_scale: MultiScale | None = None
+    """Adds the score `mIoU/multi-scale` to the single-scale ones, for the price of another pass
+    over the split for each view."""
+
+    @model_validator(mode="after")
+    def _windows_are_complete(self) -> Evaluation:
+        given = {"crop_size": self.crop_size, "stride": self.stride}
+        for key, value in given.items():
+            if (value is None) == (self.mode == "slide"):
+                raise ValueError(
+                    f"{key} goes with mode slide, and mode slide with both crop_size and stride"
+                )
+        if self.mode == "slide":
+            for step, side in zip(self.stride, self.crop_size, strict=True):
+                if step > side:
+                    raise ValueError(
+                        f"stride {step} is larger than the window's side {side}: pixels between "
+                        "windows would have no prediction"
+                    )
+        return self
+
+
+class Override(Strict):
+    """Other values for some of a study's runs."""
+
+    datasets: Annotated[list[Name], Field(min_length=1)] | None = None
+    """Only runs on these; without it, on all."""
+    models: Annotated[list[Name], Field(min_length=1)] | None = None
+    """Only runs of these; without it, of all."""
+    training: dict[str, Any] = {}
+    """Merged into `training`, all methods alike; what a method overrides itself still wins."""
+    evaluation: dict[str, Any] = {}
+    """Merged into `evaluation`; not `split` and `gallery`, which are one for the whole study."""
+
+    def matches(self, dataset: str, model: str) -> bool:
+        return dataset in (self.datasets or [dataset]) and model in (self.models or [model])
 
 
 class Claim(Strict):
@@ -136,8 +242,10 @@ class Claim(Strict):
     It is one test for each data set and model of the study, or for those that it names.
     """
 
-    metric: Annotated[str, Field(pattern=r"^(mIoU|mAcc|aAcc|mIoU/(head|mid|tail)|IoU/.+)$")]
-    """A score of the whole split, of a group of classes, or of one class."""
+    metric: Annotated[
+        str, Field(pattern=r"^(mIoU|mAcc|aAcc|mIoU/(head|mid|tail|multi-scale)|IoU/.+)$")
+    ]
+    """A score of the whole split, of a group of classes, of one class, or of several scales."""
     method: Name
     against: Name | None = None
     """The method that it is compared with; without it, the baseline."""
@@ -162,11 +270,25 @@ class StudyFile(Strict):
     seeds: Annotated[list[Seed], Field(min_length=1)]
     threads: Annotated[int, Field(gt=0)]
     """CPU threads a run computes with. Part of the experiment: sums depend on it."""
+    processes: Annotated[int, Field(gt=0)] = 1
+    """Processes a run is trained and evaluated with, each with `threads` and, where there are some,
+    a GPU of its own. They share every batch equally. Part of the experiment, like `threads`."""
+    gpus: bool = False
+    """Refuse to run without GPUs, and have drivers ask for one a process. Otherwise GPUs are used
+    where there are some."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that load training images for a run, or none: the run does it itself. No part of
+    the experiment: batches and augmentation are the same, so results do not depend on it."""
     image_scale: Annotated[float, Field(gt=0)] = 1.0
     """Factor on height and width of all images before anything else is done to them. Predictions
     are brought back: scores are always those of the labels at their own size."""
+    from_scratch: bool = False
+    """Start every model from random weights, whatever its entry says of `pretrained`."""
     training: Training
     evaluation: Evaluation = Evaluation()
+    overrides: dict[Name, Override] = {}
+    """Recipes of some data sets or models, merged in this order: a later one wins over an earlier
+    one. They have names so that a variant can change one of them or add the last word."""
     claims: dict[Name, Claim] = {}
     """What the study tests, and all that it tests; about compared methods, not about controls."""
     variants: dict[Name, dict[str, Any]] = {}
@@ -207,6 +329,29 @@ class StudyFile(Strict):
             extra = sorted(set(method.seeds or []) - set(self.seeds))
             if extra:
                 raise ValueError(f"methods.{name}.seeds holds {extra[0]}, which seeds does not")
+        return self
+
+    @model_validator(mode="after")
+    def _overrides_agree(self) -> StudyFile:
+        for name, override in self.overrides.items():
+            for part in ("datasets", "models"):
+                known = getattr(self, part)
+                for value in getattr(override, part) or []:
+                    if value not in known:
+                        raise ValueError(
+                            f"overrides.{name}.{part}: unknown {value!r}, so no run matches; "
+                            f"{part} has: {', '.join(known)}"
+                        )
+            if not override.training and not override.evaluation:
+                raise ValueError(
+                    f"overrides.{name} changes nothing; expected training, evaluation or both"
+                )
+            for key in ("split", "gallery"):
+                if key in override.evaluation:
+                    raise ValueError(
+                        f"overrides.{name}.evaluation.{key}: there is one {key} for the whole "
+                        "study; expected other keys of evaluation"
+                    )
         return self
 
     @model_validator(mode="after")

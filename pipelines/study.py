@@ -7,10 +7,10 @@ root, which is the working directory of every command.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -24,21 +24,44 @@ from pipelines.cards import (
     FilesSource,
     FirstOf,
     FolderPart,
+    WeightsPart,
 )
 from pipelines.errors import PipelineError
-from pipelines.schema import Claim, Evaluation, Method, ModelEntry, Strict, StudyFile, Training
+from pipelines.schema import (
+    Claim,
+    Evaluation,
+    Method,
+    ModelEntry,
+    Override,
+    Pretrained,
+    Strict,
+    StudyFile,
+    Training,
+)
 
 PARAMS = Path("params")
 DATA = Path("data")
 RESULTS = Path("results")
 WORK = Path("work")
 REPORTS = Path("reports")
+REFERENCE = PARAMS / "reference.yaml"
+"""Published results of others; a project may do without."""
 DOWNLOADS = DATA / "downloads"
 CHECKSUMS = PARAMS / "datasets" / "checksums.json"
 """What downloads were, whose publishers name no checksum; written by fetch."""
 
 DESCRIPTION = {"title", "licence", "citation", "homepage", "digests"}
 """Keys of a data card that do not determine the data."""
+
+WEIGHTS_DECIDED_BY = {"sha256", "prefix"}
+"""Keys of a model entry's `pretrained` that determine the weights; the others say where they are
+had."""
+
+WEIGHTS_SHOWN = {"file", "sha256"}
+"""Keys of it that a report shows."""
+
+ENTRY_OF_TRAINING = {"pretrained", "precision", "accumulate", "compile"}
+"""Keys of a model entry that training alone asks: evaluation only sees what came of them."""
 
 DATASET_STAGES = {
     "fetch": (DATA / "raw", ("files/",)),
@@ -48,6 +71,9 @@ DATASET_STAGES = {
 
 A name that ends in a slash is a folder.
 """
+
+MODEL_STAGES = {"weights": (DATA / "weights", ("backbone.safetensors",))}
+"""Where the stage of a model with published weights writes and what, as above."""
 
 RUN_STAGES = {
     "train": (
@@ -71,13 +97,21 @@ STUDY_STAGES = {
         *("drift.csv", "drift_compared.csv", "anchors.csv", "left_out.csv"),
     ),
     "report": (
-        *("report.md", "table.md", "table.csv", "table.tex"),
-        *("per_class.csv", "claims.csv"),
-        *("per_class.png", "gallery.png", "curves.png"),
-        *("per_class.svg", "gallery.svg", "curves.svg"),
+        *("report.md", "index.html", "tables/", "figures/", "runtime/", "gallery.npz"),
+        *("table.md", "table.csv", "table.tex", "per_class.csv", "claims.csv"),
     ),
 }
-"""What each stage of a whole study writes, besides receipt.json and runtime.json."""
+"""What each stage of a whole study writes, besides receipt.json and runtime.json.
+
+A name that ends in a slash is a folder.
+"""
+
+VIEWS = ("index.html",)
+"""Outputs of report that show run-time facts (time, memory, commits): published, but no receipt
+vouches for them, since they differ between replays."""
+
+SEEN_IN_TRAINING = {"mode", "crop_size", "stride", "base_size"}
+"""Keys of `evaluation` that the looks at the val split during training depend on."""
 
 _Model = TypeVar("_Model", bound=Strict)
 
@@ -90,6 +124,11 @@ def params_file(kind: str, name: str) -> Path:
 def params_names(kind: str) -> list[str]:
     """What there is in a folder of parameter files: studies, datasets or models."""
     return [path.stem for path in sorted((PARAMS / kind).glob("*.yaml")) if path.stem != "dvc"]
+
+
+def published_names() -> list[str]:
+    """The studies that have something published."""
+    return sorted(path.parent.name for path in REPORTS.glob("*/study.yaml"))
 
 
 def read_params(path: Path, model: type[_Model], variant: str | None = None) -> _Model:
@@ -134,6 +173,8 @@ class Dataset:
 
     name: str
     card: DataCard
+    home: Path | None = None
+    """Where a published study keeps what prepare said of its data; without it, `data/`."""
 
     @classmethod
     def load(cls, name: str) -> Dataset:
@@ -146,7 +187,7 @@ class Dataset:
 
     def folder(self, stage: str) -> Path:
         """Where `stage` (fetch or prepare) of this data set writes."""
-        return DATASET_STAGES[stage][0] / self.name
+        return (DATASET_STAGES[stage][0] if self.home is None else self.home) / self.name
 
     @property
     def raw(self) -> Path:
@@ -225,6 +266,69 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """The published weights of a model's backbone and the folders of their files."""
+
+    model: str
+    pretrained: Pretrained
+
+    name: ClassVar[str] = "weights"
+    """The folder of the files among the downloads and in the mirror: models may share a file."""
+
+    @classmethod
+    def load(cls, model: str) -> Weights:
+        """Read `params/models/<model>.yaml`.
+
+        Raises:
+            PipelineError: for a missing file or a mistake in it, or when it names no weights.
+        """
+        path = params_file("models", model)
+        pretrained = read_params(path, ModelEntry).pretrained
+        if pretrained is None:
+            raise PipelineError(f"{path}: pretrained: not given, so there is nothing to fetch")
+        return cls(model, pretrained)
+
+    @property
+    def entry_file(self) -> Path:
+        return params_file("models", self.model)
+
+    @property
+    def part(self) -> WeightsPart:
+        """The file, as a part of a data set is described."""
+        return WeightsPart(kind="url", **self.pretrained.model_dump(exclude={"prefix", "licence"}))
+
+    @property
+    def downloads(self) -> Path:
+        """Where fetch keeps the file, and a person may put it by hand."""
+        return DOWNLOADS / self.name
+
+    @property
+    def folder(self) -> Path:
+        return MODEL_STAGES["weights"][0] / self.model
+
+    @property
+    def backbone(self) -> Path:
+        """The weights by the backbone's own names."""
+        return self.folder / "backbone.safetensors"
+
+    @property
+    def receipt(self) -> Path:
+        return self.folder / "receipt.json"
+
+    @property
+    def outputs(self) -> list[str]:
+        """All that fetch writes."""
+        return _outputs(self.folder, MODEL_STAGES["weights"][1])
+
+    def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
+        """What the weights must be, not where they are had."""
+        return _decisive(self.pretrained, defaults)
+
+    def parameters_hash(self, stage: str = "weights") -> str:
+        return _hash(self, stage)
+
+
+@dataclass(frozen=True)
 class Run:
     """One training: a data set, a model, a method and a seed of a study."""
 
@@ -248,12 +352,18 @@ class Run:
 
     @cached_property
     def training(self) -> Training:
-        """The study's recipe with the method's overrides."""
-        return self.study.training_of(self.method)
+        """The study's recipe with what it overrides for this data set, model and method."""
+        return self.study.training_of(self.dataset.name, self.model, self.method)
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """How the study evaluates this data set and model."""
+        return self.study.evaluation_of(self.dataset.name, self.model)
 
     @property
-    def evaluation(self) -> Evaluation:
-        return self.study.file.evaluation
+    def keeps_predictions(self) -> bool:
+        """Whether evaluate keeps what it predicts: of the study's first seed, to be looked at."""
+        return self.evaluation.gallery > 0 and self.seed == self.study.file.seeds[0]
 
     def folder(self, stage: str) -> Path:
         """Where `stage` (train or evaluate) of this run writes."""
@@ -267,8 +377,13 @@ class Run:
     def input_receipts(self, stage: str) -> list[Path]:
         """The receipts that `stage` depends on; they stand for the large files behind them."""
         if stage == "train":
-            return [self.dataset.receipt]
+            return [self.dataset.receipt, *([self.weights.receipt] if self.weights else [])]
         return [self.dataset.receipt, self.output("train", "receipt.json")]
+
+    @property
+    def weights(self) -> Weights | None:
+        """What the model's backbone starts from; None for random weights."""
+        return self.study.weights.get(self.model)
 
     def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
         """All that determines what `stage` writes besides its inputs: no titles, no labels.
@@ -279,12 +394,21 @@ class Run:
         def values(model: Strict, **kwargs: Any) -> dict[str, Any]:
             return model.model_dump(exclude_defaults=not defaults, **kwargs)
 
+        own = ENTRY_OF_TRAINING if stage == "evaluate" else {"pretrained"}
         parameters = {
-            "model": values(self.entry, exclude={"title"}),
-            **values(self.study.file, include={"threads", "image_scale"}),
+            "model": values(self.entry, exclude={"title"} | own),
+            **values(self.study.file, include={"threads", "processes", "image_scale"}),
         }
+        if stage == "train" and self.weights is not None:
+            parameters["model"]["pretrained"] = self.weights.parameters(
+                "weights", defaults=defaults
+            )
         if stage == "evaluate":
             return parameters | {"evaluation": values(self.evaluation)}
+        if self.training.validation_interval is not None:
+            # The looks at val predict as the evaluation does.
+            seen = values(self.evaluation, include=SEEN_IN_TRAINING)
+            parameters |= {"validation": seen} if seen else {}
         return parameters | {
             "plugin": self.spec.plugin,
             "options": self.spec.options,
@@ -323,6 +447,7 @@ class Study:
     datasets: dict[str, Dataset]
     models: dict[str, ModelEntry]
     variant: str | None = None
+    home: Path = RESULTS
 
     @classmethod
     def load(cls, name_or_path: str) -> Study:
@@ -346,29 +471,85 @@ class Study:
         models = {name: _named(path, "models", name, ModelEntry) for name in file.models}
         name = path.stem if variant is None else f"{path.stem}@{variant}"
         study = cls(name, path, file, datasets, models, variant)
-        trainings = {method: study.training_of(method) for method in file.methods}
-        study._check_splits(trainings)
+        study._check_runs()
         study._check_claims()
         return study
 
-    def _check_splits(self, trainings: dict[str, Training]) -> None:
-        wanted = {"evaluation.split": self.file.evaluation.split}
-        for method, training in trainings.items():
-            if training.validation_interval is not None:
-                own = "validation_interval" in self.file.methods[method].training
-                key = "training.validation_interval"
-                wanted[f"methods.{method}.{key}" if own else key] = "val"
-        for key, split in wanted.items():
-            for dataset in self.datasets.values():
-                if split not in dataset.card.splits:
-                    raise PipelineError(
-                        f"{self.path}: {key}: needs the split {split}, and {dataset.card_file} has "
-                        f"{', '.join(dataset.card.splits)}"
-                    )
+    @classmethod
+    def load_published(cls, name: str) -> Study:
+        """The study as it was published: its runs, comparison and data lie below `reports/<name>`.
+
+        Data cards and model entries are those of today.
+
+        Raises:
+            PipelineError: when nothing is published under that name, or it cannot be read.
+        """
+        home = REPORTS / name
+        if not (home / "study.yaml").is_file():
+            known = ", ".join(published_names()) or "nothing"
+            raise PipelineError(f"{home}/study.yaml: not found; {REPORTS} has: {known}")
+        _, at, variant = name.partition("@")
+        study = cls.load(f"{home}/study.yaml{at}{variant}")
+        data = {
+            key: replace(dataset, home=home / "data") for key, dataset in study.datasets.items()
+        }
+        return replace(study, name=name, datasets=data, home=REPORTS)
+
+    def _check_runs(self) -> None:
+        """Every run's values are valid, and its data set has the splits that they need."""
+        for dataset in self.datasets.values():
+            for model in self.models:
+                wanted = {"evaluation.split": self.evaluation_of(dataset.name, model).split}
+                for method in self.file.methods:
+                    training = self.training_of(dataset.name, model, method)
+                    self._check_batch(dataset.name, model, method, training.batch_size)
+                    if training.validation_interval is not None:
+                        key = self._origin("validation_interval", dataset.name, model, method)
+                        wanted[key] = "val"
+                for key, split in wanted.items():
+                    if split not in dataset.card.splits:
+                        raise PipelineError(
+                            f"{self.path}: {key}: needs the split {split}, and "
+                            f"{dataset.card_file} has {', '.join(dataset.card.splits)}"
+                        )
+
+    def _origin(self, key: str, dataset: str, model: str, method: str) -> str:
+        """Where the file sets this key of a run's `training`."""
+        origin = "training"
+        for name, override in self._overrides(dataset, model).items():
+            if key in override.training:
+                origin = f"overrides.{name}.training"
+        if key in self.file.methods[method].training:
+            origin = f"methods.{method}.training"
+        return f"{origin}.{key}"
+
+    def _overrides(self, dataset: str, model: str) -> dict[str, Override]:
+        """Those that match, in the order in which they are merged."""
+        every = self.file.overrides.items()
+        return {name: override for name, override in every if override.matches(dataset, model)}
+
+    def _check_batch(self, dataset: str, model: str, method: str, images: int) -> None:
+        accumulate = self.models[model].accumulate
+        parts = self.file.processes * accumulate
+        if images % parts:
+            key = self._origin("batch_size", dataset, model, method)
+            raise PipelineError(
+                f"{self.path}: {key}: {images} images cannot be shared "
+                f"equally by the study's {self.file.processes} processes with the "
+                f"{accumulate} parts each of accumulate in {params_file('models', model)}; "
+                f"expected a multiple of {parts}"
+            )
 
     def _check_claims(self) -> None:
         for claimed in self.claims:
             kind, _, name = claimed.claim.metric.partition("/")
+            evaluation = self.evaluation_of(claimed.dataset, claimed.model)
+            if name == "multi-scale" and kind == "mIoU" and evaluation.multi_scale is None:
+                raise PipelineError(
+                    f"{self.path}: claims.{claimed.name}.metric: runs of {claimed.dataset} / "
+                    f"{claimed.model} have no {claimed.claim.metric}; expected "
+                    "evaluation.multi_scale for them, or a claim about others"
+                )
             card = self.datasets[claimed.dataset].card
             if kind == "IoU" and name not in card.classes:
                 raise PipelineError(
@@ -390,17 +571,59 @@ class Study:
             if claim.dataset in (None, dataset) and claim.model in (None, model)
         ]
 
-    def training_of(self, method: str) -> Training:
-        overrides = self.file.methods[method].training
-        merged = _merge(self.file.training.model_dump(), overrides)
-        return _validated(f"{self.path}: methods.{method}.training", Training, merged)
+    @cached_property
+    def weights(self) -> dict[str, Weights]:
+        """By model, for those whose backbone starts from published weights."""
+        if self.file.from_scratch:
+            return {}
+        return {
+            name: Weights(name, entry.pretrained)
+            for name, entry in self.models.items()
+            if entry.pretrained is not None
+        }
+
+    def training_of(self, dataset: str, model: str, method: str) -> Training:
+        """The recipe of these runs: the study's, then its `overrides`, then the method's."""
+        steps = {
+            f"overrides.{name}.training": override.training
+            for name, override in self._overrides(dataset, model).items()
+        }
+        steps[f"methods.{method}.training"] = self.file.methods[method].training
+        return self._merged(self.file.training, steps)
+
+    def evaluation_of(self, dataset: str, model: str) -> Evaluation:
+        """How these runs are evaluated: as the study says, then its `overrides`."""
+        steps = {
+            f"overrides.{name}.evaluation": override.evaluation
+            for name, override in self._overrides(dataset, model).items()
+        }
+        return self._merged(self.file.evaluation, steps)
+
+    def _merged(self, base: _Model, steps: dict[str, dict[str, Any]]) -> _Model:
+        """`base` with the values of each step, every step's outcome being valid in itself."""
+        value = base
+        for key, overrides in steps.items():
+            merged = _merge(value.model_dump(), overrides)
+            value = _validated(f"{self.path}: {key}", type(base), merged)
+        return value
 
     def input_receipts(self, stage: str) -> list[Path]:
         """The receipts that a stage of the whole study depends on."""
         if stage == "report":
-            return [self.output(earlier, "receipt.json") for earlier in ("compare", "analyse")]
+            known = [REFERENCE] if REFERENCE.is_file() else []
+            return [self.output(s, "receipt.json") for s in ("compare", "analyse")] + known
         stages = ("evaluate",) if stage == "analyse" else RUN_STAGES
         return [run.output(stage, "receipt.json") for run in self.runs for stage in stages]
+
+    @property
+    def run_threads(self) -> int:
+        """CPU threads that a run needs, for a driver."""
+        return self.file.threads * self.file.processes
+
+    @property
+    def run_gpus(self) -> int:
+        """GPUs that a driver asks for a run; 0 where it takes what there is."""
+        return self.file.processes if self.file.gpus else 0
 
     @property
     def argument(self) -> str:
@@ -414,7 +637,7 @@ class Study:
 
     @property
     def results(self) -> Path:
-        return RESULTS / self.name
+        return self.home / self.name
 
     @property
     def work(self) -> Path:
@@ -429,15 +652,21 @@ class Study:
         return self.results / stage
 
     def output(self, stage: str, name: str) -> Path:
-        if name not in (*STUDY_STAGES[stage], "receipt.json", "runtime.json"):
+        """A file that `stage` declares, or one in a folder that it declares."""
+        folder = f"{name.partition('/')[0]}/"
+        if not {name, folder} & {*STUDY_STAGES[stage], "receipt.json", "runtime.json"}:
             raise KeyError(f"stage {stage} declares no output {name}")
         return self.folder(stage) / name
 
     def outputs(self, stage: str) -> list[str]:
         """All that `stage` writes, for a driver to declare; a folder ends in a slash.
 
-        The paths hold the wildcard `{dataset}` or `{run}` where the stage belongs to one.
+        The paths hold the wildcard `{dataset}`, `{model}` or `{run}` where the stage belongs to
+        one.
         """
+        if stage in MODEL_STAGES:
+            parent, files = MODEL_STAGES[stage]
+            return _outputs(parent / "{model}", files)
         if stage in DATASET_STAGES:
             parent, files = DATASET_STAGES[stage]
             return _outputs(parent / "{dataset}", files)
@@ -447,7 +676,12 @@ class Study:
 
     def log(self, stage: str) -> str:
         """Where a driver keeps what `stage` prints; with the wildcard of its outputs."""
-        part = "{dataset}" if stage in DATASET_STAGES else "{run}" if stage in RUN_STAGES else "."
+        wildcards = {
+            **dict.fromkeys(DATASET_STAGES, "{dataset}"),
+            **dict.fromkeys(MODEL_STAGES, "{model}"),
+            **dict.fromkeys(RUN_STAGES, "{run}"),
+        }
+        part = wildcards.get(stage, ".")
         return (self.work / "logs" / part / f"{stage}.log").as_posix()
 
     @property
@@ -506,8 +740,14 @@ class Study:
             )
             for name, entry in entries.items()
         }
-        file = self.file.model_dump(exclude={"variants"}, exclude_defaults=not defaults)
-        return file | {"runs": runs, "titles": titles}
+        unseen = {"variants", "workers"}
+        file = self.file.model_dump(exclude=unseen, exclude_defaults=not defaults)
+        weights = {
+            name: entry.pretrained.model_dump(include=WEIGHTS_SHOWN)
+            for name, entry in self.models.items()
+            if entry.pretrained is not None
+        }
+        return file | {"runs": runs, "titles": titles} | ({"weights": weights} if weights else {})
 
     def parameters_hash(self, stage: str) -> str:
         return _hash(self, stage)
@@ -529,11 +769,15 @@ def _parts(source: FilesSource | FirstOf, defaults: bool) -> dict[str, Any]:
     }
 
 
+def _decisive(pretrained: Pretrained, defaults: bool) -> dict[str, Any]:
+    return pretrained.model_dump(include=WEIGHTS_DECIDED_BY, exclude_defaults=not defaults)
+
+
 def _outputs(folder: Path, names: tuple[str, ...]) -> list[str]:
     return [f"{folder.as_posix()}/{name}" for name in (*names, "receipt.json", "runtime.json")]
 
 
-def _hash(subject: Dataset | Run | Study, stage: str) -> str:
+def _hash(subject: Dataset | Weights | Run | Study, stage: str) -> str:
     """What a stage's outputs are known by.
 
     A value counts only where it differs from its default: a setting that is added to the schema

@@ -1,16 +1,20 @@
 """The tables of a report: numbers as data first, then the same numbers as Markdown and LaTeX.
 
-Scores are percentages and differences are percentage points, shown with two decimals.
+Scores are percentages and differences are percentage points. What has a deviation is rounded to
+that deviation's second significant digit, and nothing is shown with more than two decimals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 
-from pipelines.metrics import GROUPS
+from pipelines.claims import REPRODUCED
+from pipelines.metrics import GROUPS, MULTI_SCALE
 from pipelines.statistics import KEYS
 
 COLUMNS = {
@@ -18,8 +22,10 @@ COLUMNS = {
     "mAcc": "mAcc",
     "aAcc": "aAcc",
     **{f"mIoU/{group}": group for group in GROUPS},
+    MULTI_SCALE: "multi-scale",
 }
-"""Metrics of the comparison table and their headings."""
+"""Metrics of the comparison table and their headings; that of several scales has a column only in
+studies that measure it."""
 
 NOTHING = "–"
 """Stands where there is nothing to show."""
@@ -35,18 +41,21 @@ def comparison_table(
         methods: names of the methods to show, with their labels.
 
     Returns:
-        Columns `KEYS`, label, seeds; `<heading>_mean` and `<heading>_std` for each of `COLUMNS`;
+        Columns `KEYS`, label, seeds; `<heading>_mean` and `<heading>_std` for each of `COLUMNS`
+        (`MULTI_SCALE` where it was measured);
         pairs, wins, `difference_mean`, `difference_std`, `difference_low` and `difference_high`:
         mIoU minus the baseline's, and the 95 % interval of the mean.
     """
     rows = []
     chosen = summary[summary["method"].isin(methods)]
+    measured = MULTI_SCALE in set(summary["metric"])
+    shown = {m: h for m, h in COLUMNS.items() if measured or m != MULTI_SCALE}
     differences = paired[paired["metric"] == "mIoU"].set_index(KEYS)
     for key, group in chosen.groupby(KEYS, sort=False):
         scores = group.set_index("metric")
         row = dict(zip(KEYS, key, strict=True)) | {"label": methods[key[-1]]}
         row["seeds"] = int(scores.loc["mIoU", "n"])
-        for metric, heading in COLUMNS.items():
+        for metric, heading in shown.items():
             here = scores.loc[metric] if metric in scores.index else {}
             row[f"{heading}_mean"] = here.get("mean", np.nan)
             row[f"{heading}_std"] = here.get("std", np.nan)
@@ -58,7 +67,7 @@ def comparison_table(
         row["difference_low"] = difference.get("low", np.nan)
         row["difference_high"] = difference.get("high", np.nan)
         rows.append(row)
-    scored = [f"{heading}_{end}" for heading in COLUMNS.values() for end in ("mean", "std")]
+    scored = [f"{heading}_{end}" for heading in shown.values() for end in ("mean", "std")]
     paired_columns = [
         *("pairs", "wins"),
         *(f"difference_{statistic}" for statistic in ("mean", "std", "low", "high")),
@@ -105,15 +114,15 @@ def per_class_table(
     return table
 
 
-def shown_comparison(table: pd.DataFrame, spread: str = " ± ") -> pd.DataFrame:
+def shown_comparison(table: pd.DataFrame) -> pd.DataFrame:
     """`comparison_table` as text, mean and deviation in one cell."""
     shown = pd.DataFrame(
         {"data set": table["dataset"], "model": table["model"], "method": table["label"]}
     )
-    for heading in COLUMNS.values():
-        shown[heading] = _cells(table, heading, spread)
+    for heading in headings(table):
+        shown[heading] = _cells(table, heading)
     shown["seeds"] = table["seeds"].astype(str)
-    differences = _cells(table, "difference", spread, signed=True)
+    differences = _cells(table, "difference", signed=True)
     shown["mIoU difference"] = [
         difference + ("" if pairs in (0, seeds) else f" ({pairs} pair{'s' * (pairs > 1)})")
         for difference, pairs, seeds in zip(
@@ -140,8 +149,9 @@ def shown_claims(claims: pd.DataFrame, methods: Mapping[str, str]) -> pd.DataFra
         for row in claims.itertuples()
     ]
     differences = zip(claims["mean_difference"], claims["std_difference"], strict=True)
-    shown["difference"] = [cell(mean, std, signed=True) for mean, std in differences]
-    shown["95 % interval"] = _intervals(claims, "low", "high")
+    # With all decimals, as the margin that they are held against.
+    shown["difference"] = [cell(mean, std, signed=True, decimals=2) for mean, std in differences]
+    shown["95 % interval"] = _intervals(claims, "low", "high", decimals=2)
     shown["p"] = [p_value(p) for p in claims["p"]]
     shown["p, Holm"] = [p_value(p) for p in claims["p_holm"]]
     shown["verdict"] = claims["verdict"]
@@ -154,24 +164,93 @@ def shown_per_class(table: pd.DataFrame, methods: Mapping[str, str]) -> pd.DataF
     shown["train pixels, %"] = [f"{100 * share:.2f}" for share in table["train_share"]]
     for method, label in methods.items():
         if f"{method}_mean" in table:
-            shown[label] = _cells(table, method, " ± ")
+            shown[label] = _cells(table, method)
     for method, label in methods.items():
         if f"{method}_difference_mean" in table:
-            shown[f"{label}, difference"] = _cells(table, f"{method}_difference", " ± ", True)
+            shown[f"{label}, difference"] = _cells(table, f"{method}_difference", signed=True)
     return shown
 
 
-def cell(mean: float, std: float, spread: str = " ± ", signed: bool = False) -> str:
-    """A mean with its deviation, without it where there is none, or a dash for no value."""
+def winners(table: pd.DataFrame, claims: pd.DataFrame) -> set[tuple[int, str]]:
+    """The best scores of `comparison_table` of which a reproduced claim says that they are better.
+
+    Args:
+        claims: from `claims.assess`.
+
+    Returns:
+        (number of the row, heading).
+    """
+    best = set()
+    rows = table.reset_index(drop=True)
+    for (dataset, model), panel in rows.groupby(["dataset", "model"], sort=False):
+        for metric, heading in COLUMNS.items():
+            if heading not in headings(table):
+                continue
+            means = panel[f"{heading}_mean"].dropna()
+            if len(means) and _holds(
+                claims, dataset, model, metric, panel.loc[means.idxmax(), "method"]
+            ):
+                best.add((means.idxmax(), heading))
+    return best
+
+
+def class_winners(
+    panel: pd.DataFrame, claims: pd.DataFrame, methods: Mapping[str, str]
+) -> set[tuple[int, str]]:
+    """The same of `per_class_table` of one data set and model: (number of the row, label)."""
+    best = set()
+    here = [method for method in methods if f"{method}_mean" in panel]
+    for number, row in enumerate(panel.to_dict("records")):
+        means = {method: row[f"{method}_mean"] for method in here}
+        scored = {method: mean for method, mean in means.items() if not pd.isna(mean)}
+        winner = max(scored, key=scored.__getitem__, default="")
+        if _holds(claims, row["dataset"], row["model"], f"IoU/{row['class']}", winner):
+            best.add((number, methods[winner]))
+    return best
+
+
+def _holds(claims: pd.DataFrame, dataset: str, model: str, metric: str, best: str) -> bool:
+    """Whether a claim is reproduced by which `best` is better in `metric` than another method."""
+    held = claims[
+        (claims["verdict"] == REPRODUCED)
+        & (claims["dataset"] == dataset)
+        & (claims["model"] == model)
+        & (claims["metric"] == metric)
+    ]
+    higher = held["method"].where(held["direction"] == "higher", held["against"])
+    return bool((higher == best).any())
+
+
+def decimals_of(spread: float) -> int:
+    """How many decimals a number has whose uncertainty is `spread`: two digits of it, up to 2."""
+    if pd.isna(spread) or spread <= 0:
+        return 2
+    return min(2, max(0, 1 - math.floor(math.log10(spread))))
+
+
+def cell(mean: float, std: float, signed: bool = False, decimals: int | None = None) -> str:
+    """A mean with its deviation, without it where there is none, or a dash for no value.
+
+    Args:
+        decimals: as many instead of what the deviation asks for.
+    """
     if pd.isna(mean):
         return NOTHING
-    text = f"{mean:+.2f}" if signed else f"{mean:.2f}"
-    return text if pd.isna(std) else f"{text}{spread}{std:.2f}"
+    places = decimals_of(std) if decimals is None else decimals
+    text = f"{mean:{'+' * signed}.{places}f}"
+    return text if pd.isna(std) else f"{text} ± {std:.{places}f}"
 
 
-def interval(low: float, high: float) -> str:
-    """The two ends in brackets, or a dash where there is no interval."""
-    return NOTHING if pd.isna(low) else f"[{low:+.2f}, {high:+.2f}]"
+def interval(low: float, high: float, decimals: int | None = None) -> str:
+    """The two ends in brackets, or a dash where there is no interval.
+
+    Args:
+        decimals: as many instead of what half the interval's width asks for.
+    """
+    if pd.isna(low):
+        return NOTHING
+    places = decimals_of((high - low) / 2) if decimals is None else decimals
+    return f"[{low:+.{places}f}, {high:+.{places}f}]"
 
 
 def p_value(p: float) -> str:
@@ -181,44 +260,93 @@ def p_value(p: float) -> str:
     return f"{p:.4f}" if p >= 1e-4 else "< 0.0001"
 
 
-def markdown(shown: pd.DataFrame) -> str:
-    """A Markdown table of text columns; numbers are aligned to the right."""
-    escaped = shown.rename(columns=_escape_markdown).map(_escape_markdown)
-    names = {"data set", "model", "method", "class", "group", "claim", "metric", "claimed"}
-    names |= {"verdict"}
-    align = ["left" if name in names else "right" for name in shown.columns]
+_NAMES = {"data set", "model", "method", "class", "group", "claim", "metric", "claimed", "verdict"}
+_NUMBER = re.compile(
+    r"(?P<number>(?:< )?[+-]?\d[\d,]*\.?\d*(?:e[+-]?\d+)?(?: ± \d+\.?\d*)?|\[[^\[\]]*\d\])"
+    r"(?P<note> .*)?"
+)
+
+
+def numeric(shown: pd.DataFrame) -> list[bool]:
+    """For each column of text whether it holds numbers, to be aligned to the right."""
+    return [
+        name not in _NAMES
+        and all(text == NOTHING or _NUMBER.fullmatch(text) for text in shown[name])
+        for name in shown.columns
+    ]
+
+
+def markdown(shown: pd.DataFrame, strong: Collection[tuple[int, str]] = ()) -> str:
+    """A Markdown table of text columns; numbers are aligned to the right.
+
+    Args:
+        strong: cells (number of the row, column) in bold.
+    """
+    escaped = shown.map(_escape_markdown)
+    for row, column in strong:
+        escaped.iloc[row, escaped.columns.get_loc(column)] = f"**{escaped[column].iloc[row]}**"
+    escaped = escaped.rename(columns=_escape_markdown)
+    align = ["right" if number else "left" for number in numeric(shown)]
     text = escaped.to_markdown(index=False, disable_numparse=True, colalign=align)
     return f"{text}\n"
 
 
-def latex(table: pd.DataFrame) -> str:
-    """`comparison_table` as a LaTeX tabular; needs the package booktabs."""
-    shown = shown_comparison(table, spread=r" \pm ")
-    names = ["data set", "model", "method"]
-    styler = shown.style.hide(axis="index")
-    styler = styler.format(escape="latex", subset=names).format(_maths, subset=[*COLUMNS.values()])
-    styler = styler.format(_maths, subset=["mIoU difference", "95 % interval"])
-    styler = styler.format_index(escape="latex", axis="columns")
+def latex(shown: pd.DataFrame, strong: Collection[tuple[int, str]] = ()) -> str:
+    """The same as a LaTeX tabular; needs the package booktabs."""
+    numbers = numeric(shown)
+    cells = shown.map(_latex)
+    for row, column in strong:
+        place = row, cells.columns.get_loc(column)
+        cells.iloc[place] = rf"{{\boldmath\textbf{{{cells.iloc[place]}}}}}"
+    styler = cells.style.hide(axis="index").format_index(_latex_text, axis="columns")
     return "% \\usepackage{booktabs}\n" + styler.to_latex(
-        hrules=True, column_format="l" * len(names) + "r" * (shown.shape[1] - len(names))
+        hrules=True, column_format="".join("r" if number else "l" for number in numbers)
     )
 
 
-def _cells(table: pd.DataFrame, prefix: str, spread: str, signed: bool = False) -> list[str]:
+def headings(table: pd.DataFrame) -> list[str]:
+    """Those of `COLUMNS` that `comparison_table` gave this table."""
+    return [heading for heading in COLUMNS.values() if f"{heading}_mean" in table]
+
+
+def _cells(table: pd.DataFrame, prefix: str, signed: bool = False) -> list[str]:
     pairs = zip(table[f"{prefix}_mean"], table[f"{prefix}_std"], strict=True)
-    return [cell(mean, std, spread, signed) for mean, std in pairs]
+    return [cell(mean, std, signed) for mean, std in pairs]
 
 
-def _intervals(table: pd.DataFrame, low: str, high: str) -> list[str]:
-    return [interval(*ends) for ends in zip(table[low], table[high], strict=True)]
+def _intervals(table: pd.DataFrame, low: str, high: str, decimals: int | None = None) -> list[str]:
+    return [interval(*ends, decimals) for ends in zip(table[low], table[high], strict=True)]
 
 
 def _escape_markdown(text: str) -> str:
     return text.replace("|", r"\|")
 
 
-def _maths(text: str) -> str:
-    if text == NOTHING:
-        return "--"
-    number, _, note = text.partition(" (")
-    return f"${number}$" + (f" ({note}" if note else "")
+def _latex(text: str) -> str:
+    """A cell: numbers in maths, all else as it reads."""
+    found = _NUMBER.fullmatch(text)
+    if not found or text[0] not in "<+-[0123456789":
+        return _latex_text(text)
+    return f"${found['number'].replace('±', chr(92) + 'pm')}$" + _latex_text(found["note"] or "")
+
+
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "–": "--",
+        "−": r"\textminus{}",
+        "±": r"\textpm{}",
+        "×": r"\texttimes{}",
+        "≤": r"$\leq$",
+        "≥": r"$\geq$",
+    }
+)
+
+
+def _latex_text(text: str) -> str:
+    return text.translate(_LATEX)

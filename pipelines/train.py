@@ -4,27 +4,39 @@ Checkpoints are kept in `work/<study>/runs/<run>/`, keyed by the hash of the run
 data: started again after a kill, the same command goes on from the last one. At the end the weights
 of the bare model, the plug-in's own state and diagnostics, the curves and the config are published
 to `results/<study>/runs/<run>/train/`.
+
+A study with `processes` is trained by as many, which share each batch: the images of one step of
+the optimiser are the study's `batch_size` whatever their number, and the learning rate stays.
 """
 
 from __future__ import annotations
 
-import shutil
+import copy
 import sys
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from pipelines.artifacts import Stopwatch, staged, write_receipt
 from pipelines.cli import chosen_runs, guarded, limit_threads, stage_parser
 from pipelines.curves import read_curves
 from pipelines.errors import PipelineError
+from pipelines.launch import in_processes
+from pipelines.processes import rank
 from pipelines.study import Run
 from pipelines.track import push
 from pipelines.tracking.progress import logged, work_folder
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def train(run: Run) -> None:
     """Train `run`, or go on with it, and publish its results.
 
     Raises:
-        PipelineError: when the data is not prepared, or the plug-in refuses the model.
+        PipelineError: when the data is not prepared or the published weights are not fetched, when
+            these do not fit the model, the plug-in refuses it, another process trains this run, or
+            the loss is NaN or infinite.
     """
     limit_threads(run.study.file.threads)
     watch = Stopwatch()
@@ -33,15 +45,20 @@ def train(run: Run) -> None:
             f"{run.dataset.receipt}: not found; "
             f"run python -m pipelines.prepare --dataset {run.dataset.name}"
         )
+    if run.weights is not None and not run.weights.receipt.is_file():
+        raise PipelineError(_without_weights(run))
     work = work_folder(run)
 
     import pandas as pd
     import torch
+    from mmengine.model import is_model_wrapper
     from mmengine.utils import import_modules_from_strings
     from mmseg.utils import register_all_modules
     from safetensors.torch import save_file
 
+    from pipelines.checkpoints import ResumeHook, discard, only_one
     from pipelines.config import training_config
+    from pipelines.divergence import FiniteHook
     from pipelines.hooks import read_diagnostics
     from pipelines.runner import QuietRunner
     from pipelines.tracking.live import live_curves
@@ -50,11 +67,16 @@ def train(run: Run) -> None:
     register_all_modules()
     config = training_config(run, work)
     import_modules_from_strings(**config.custom_imports)
-    with live_curves(run, work) as live:
-        runner = QuietRunner.from_cfg(config)
-        runner.register_hook(live)
+    first = rank() == 0
+    with only_one(work), live_curves(run, work) if first else nullcontext() as live:
+        runner = QuietRunner.from_cfg(_with_workers(config, run))
+        for hook in (ResumeHook(), FiniteHook(run), *([live] if first else [])):
+            runner.register_hook(hook)
         runner.train()
-        weights, plugin = _split_state(run, runner.model.state_dict())
+        if not first:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        weights, plugin = _split_state(run, model.state_dict())
         with staged(run.folder("train")) as scratch:
             save_file(weights, scratch / "weights.safetensors")
             save_file(plugin, scratch / "plugin.safetensors")
@@ -71,10 +93,32 @@ def train(run: Run) -> None:
                 stage="train",
                 subject=run.name,
                 parameters=run.parameters_hash("train"),
-                inputs=[run.dataset.receipt],
+                inputs=run.input_receipts("train"),
             )
             watch.write(scratch, device=_device_name(), **logged(work))
-        shutil.rmtree(work)
+        discard(work)
+
+
+def _without_weights(run: Run) -> str:
+    weights = run.weights
+    return (
+        f"{weights.receipt}: not found; run python -m pipelines.fetch --weights {weights.model}, "
+        f"which downloads {weights.pretrained.file} from {', '.join(weights.pretrained.urls)}; "
+        f"without a network put that file into {weights.downloads}/ before. To start from random "
+        f"weights instead, put from_scratch: true into {run.study.path}"
+    )
+
+
+def _with_workers(config: Config, run: Run) -> Config:
+    """What trains: the config that is published, with the study's number of loading processes."""
+    workers = run.study.file.workers
+    if not workers:
+        return config
+    from pipelines.loading import in_workers
+
+    config = copy.deepcopy(config)
+    config.train_dataloader = in_workers(config.train_dataloader, workers, run.seed)
+    return config
 
 
 def _split_state(run: Run, state: dict) -> tuple[dict, dict]:
@@ -106,13 +150,15 @@ def _device_name() -> str:
 def main(argv: list[str] | None = None) -> int:
     args = stage_parser(__doc__, runs=True).parse_args(argv)
 
-    def command() -> None:
-        for run in chosen_runs(args):
-            train(run)
+    def command(run: Run) -> None:
+        train(run)
+        if rank() == 0:
             print(f"trained {run.name} into {run.folder('train')}")
             push(run.study, run)
 
-    return guarded(command)
+    return guarded(
+        lambda: in_processes("pipelines.train", argv, chosen_runs(args), command, "model")
+    )
 
 
 if __name__ == "__main__":

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from sar.errors import SarError
 
 __all__ = [
     "baseline_state_dict",
     "import_model_state",
     "import_regularizer_state",
     "load_released",
+    "released_names",
+    "sort_released",
+    "state_of",
 ]
 
 PREFIX = "regularizer."
@@ -38,27 +45,76 @@ _IDLE = ("center_lbl", "local_iter")
 
 
 def load_released(path: str | Path) -> dict:
-    """Read a checkpoint without running any code stored in it.
+    """Read a checkpoint of mmsegmentation 0.x or 1.x without running any code stored in it.
+
+    Numbers and arrays of numpy are read too, since both lines keep some beside the weights. The log
+    that 1.x keeps there is an object of mmengine: nothing stands in its place.
 
     Returns:
         The checkpoint as saved, on the CPU: a dict with ``state_dict``, or a bare state dict.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is no checkpoint, or holds objects other than tensors and plain
-            containers.
+        SarError: if the file is no checkpoint, or holds objects other than these.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+        with _harmless_types():
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
         raise
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"{path}: not loaded, as it is no checkpoint of tensors and plain containers ({error})"
+    except Exception as error:  # Any, from bytes that are no pickle.
+        raise SarError(
+            f"{path}: not loaded, as it is no checkpoint of tensors, plain containers and numpy's "
+            f"numbers: {_refused_globals(path) or _in_short(error)}"
         ) from error
     if not isinstance(checkpoint, Mapping):
-        raise ValueError(f"{path}: expected a dict, found {type(checkpoint).__name__}")
+        raise SarError(f"{path}: expected a dict, found {type(checkpoint).__name__}")
     return dict(checkpoint)
+
+
+class _Nothing:
+    """Stands where a checkpoint has an object that decides nothing, and takes nothing from it."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _no_attribute(*args: Any) -> None:
+    """Stands for ``getattr``, with which the log of mmengine names its own methods."""
+
+
+@contextmanager
+def _harmless_types() -> Iterator[None]:
+    """Let ``weights_only`` build numpy's scalars and arrays, under their old and new names."""
+    import numpy as np
+    from numpy._core import multiarray
+
+    numbers = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
+    allowed: list = [np.dtype, np.ndarray, *numbers]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        allowed.append((multiarray.scalar, f"{module}.scalar"))
+        allowed.append((multiarray._reconstruct, f"{module}._reconstruct"))
+    allowed.append((_Nothing, "mmengine.logging.history_buffer.HistoryBuffer"))
+    allowed.append((_no_attribute, "builtins.getattr"))
+    with torch.serialization.safe_globals(allowed):
+        yield
+
+
+def _in_short(error: Exception) -> str:
+    """What torch says is unsupported, without its advice to load the file all the same."""
+    text = str(error)
+    start = max(text.find("Unsupported"), 0)
+    return text[start:].split("\n")[0].split(". ")[0] or type(error).__name__
+
+
+def _refused_globals(path: str | Path) -> str:
+    """The names of what the file would have called; empty where they cannot be listed."""
+    try:
+        with _harmless_types():
+            names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except (ValueError, RuntimeError, OSError, pickle.UnpicklingError):
+        return ""  # The file is of the format before torch 1.6, or no checkpoint at all.
+    return f"it refers to {', '.join(names)}" if names else ""
 
 
 def import_regularizer_state(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -73,17 +129,16 @@ def import_regularizer_state(released: Mapping[str, Tensor]) -> dict[str, Tensor
         A state dict, to be loaded with ``strict=True``.
 
     Raises:
-        ValueError: listing the names that are missing and those not known.
+        SarError: listing the names that are missing and those not known.
     """
     ours = {
         name: value
         for name, value in released.items()
         if name not in _IDLE and not name.startswith("decode_head.")
     }
-    missing = [name for name in _NAMES if name not in ours]
-    unknown = [name for name in ours if name not in _NAMES]
+    missing, unknown = released_names(ours) if ours else (list(_NAMES), [])
     if missing or unknown:
-        raise ValueError(
+        raise SarError(
             f"not the state of a released regularizer: missing {missing or 'nothing'}, "
             f"unknown {unknown or 'nothing'}"
         )
@@ -92,12 +147,20 @@ def import_regularizer_state(released: Mapping[str, Tensor]) -> dict[str, Tensor
     return state
 
 
+def released_names(regularizer: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Which names a released regularizer's state lacks, and which are none of its own.
+
+    A baseline's state, which has none of them at all, lacks nothing.
+    """
+    missing = [name for name in _NAMES if name not in regularizer] if regularizer else []
+    return missing, [name for name in regularizer if name not in _NAMES]
+
+
 def import_model_state(released: Mapping) -> dict[str, Tensor]:
     """Translate a released model's state for a model built from ``apply_sar(config)``.
 
     The weights of backbones and heads keep their names between mmsegmentation 0.x and 1.x (patch
-    merging in Swin
-    included: its channel order has been that of ``nn.Unfold`` in both).
+    merging in Swin included: its channel order has been that of ``nn.Unfold`` in both).
 
     Args:
         released: a state dict, or a checkpoint with ``state_dict``; names may start with
@@ -107,17 +170,29 @@ def import_model_state(released: Mapping) -> dict[str, Tensor]:
         A state dict, to be loaded with ``strict=True``.
 
     Raises:
-        ValueError: if the regularizer's part is incomplete, or has names not known.
+        SarError: if the regularizer's part is incomplete, or has names not known.
     """
-    model, regularizer = {}, {}
-    for name, value in _state_of(released).items():
-        ours = name in _NAMES or name.split(".")[0] in ("projecter", "projecter_linear")
-        if ours:
-            regularizer[name] = value
-        elif name not in _IDLE:
-            model[name] = value
+    model, regularizer, _ = sort_released(state_of(released))
     state = import_regularizer_state(regularizer)
     return {**model, **{PREFIX + name: value for name, value in state.items()}}
+
+
+def sort_released(
+    state: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
+    """The parts of a released state: the bare model's, the regularizer's, and idle names.
+
+    Idle are constants and counters that decide nothing. A baseline's state is all the model's.
+    """
+    model, regularizer, idle = {}, {}, []
+    for name, value in state.items():
+        if name in _IDLE:
+            idle.append(name)
+        elif name in _NAMES or name.split(".")[0] in ("projecter", "projecter_linear"):
+            regularizer[name] = value
+        else:
+            model[name] = value
+    return model, regularizer, idle
 
 
 def baseline_state_dict(model_or_state: nn.Module | Mapping) -> dict[str, Tensor]:
@@ -130,12 +205,21 @@ def baseline_state_dict(model_or_state: nn.Module | Mapping) -> dict[str, Tensor
     """
     if isinstance(model_or_state, nn.Module):
         model_or_state = model_or_state.state_dict()
-    state = _state_of(model_or_state)
+    state = state_of(model_or_state)
     return {name: value for name, value in state.items() if not name.startswith(PREFIX)}
 
 
-def _state_of(checkpoint: Mapping) -> dict[str, Tensor]:
+def state_of(checkpoint: Mapping) -> dict[str, Tensor]:
+    """The state dict in a checkpoint, or the one that it is, without ``module.`` before its names.
+
+    Raises:
+        SarError: if there is none, or it holds something else than tensors.
+    """
     state = checkpoint.get("state_dict", checkpoint)
     if not isinstance(state, Mapping):
-        raise ValueError(f"state_dict is a {type(state).__name__}, expected a dict")
+        raise SarError(f"state_dict is a {type(state).__name__}, expected a dict")
+    wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if wrong or not state:
+        found = f"{wrong[0]!r} is a {type(state[wrong[0]]).__name__}" if wrong else "it is empty"
+        raise SarError(f"no state dict of tensors: {found}")
     return {name.removeprefix("module."): value for name, value in state.items()}

@@ -30,7 +30,13 @@ from sar.checkpoints import baseline_state_dict
 from sar.regularizer import SemanticAnchorRegularizer, check_options
 from sar.support import UnsupportedModelError, check_config, check_head, find_class, last_head
 
-__all__ = ["UnsupportedModelError", "apply_sar", "baseline_state_dict", "build_sar_segmentor"]
+__all__ = [
+    "UnsupportedModelError",
+    "apply_sar",
+    "baseline_state_dict",
+    "build_sar_segmentor",
+    "remove_sar",
+]
 
 TYPE = "SARSegmentor"
 
@@ -66,6 +72,15 @@ def apply_sar(model_cfg: Mapping, **options: Any) -> Mapping:
     cfg["base_type"] = cfg["type"]
     cfg["type"] = TYPE
     cfg["sar"] = {name: _plain(value) for name, value in options.items()}
+    return cfg
+
+
+def remove_sar(model_cfg: Mapping) -> Mapping:
+    """The config that `apply_sar` was given, from the one that it made; another is only copied."""
+    cfg = copy.deepcopy(model_cfg)
+    if cfg.get("type") in (TYPE, f"mmseg.{TYPE}"):
+        cfg["type"] = cfg.pop("base_type")
+        del cfg["sar"]
     return cfg
 
 

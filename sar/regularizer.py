@@ -60,6 +60,9 @@ class SemanticAnchorRegularizer(nn.Module):
         anchors: buffer (K, C), A.
         semantic_anchors: buffer (K, C), m; zero until the gate opens for the first time.
         initialized: buffer, 0-dim bool: m has its first value.
+        follows: whether m moves in train mode, True at first. Gradient accumulation sets it to
+            False for all parts of a batch but the first, so that m moves once a step. Not in the
+            state.
         confidence: p_k of the last forward, (K,), detached; None before. Not in the state.
         gate: the last forward's gate, 0-dim bool; None before. Not in the state.
         lag: root mean square over channels of e - m after the last forward, (K,), detached; NaN
@@ -112,6 +115,7 @@ class SemanticAnchorRegularizer(nn.Module):
         self.register_buffer("semantic_anchors", torch.zeros(num_classes, channels))
         self.register_buffer("initialized", torch.tensor(False))
         self.embedding = AnchorEmbedding(channels, generator)
+        self.follows = True
         self.confidence: Tensor | None = None
         self.gate: Tensor | None = None
         self.lag: Tensor | None = None
@@ -224,7 +228,7 @@ class SemanticAnchorRegularizer(nn.Module):
         Returns the semantic anchors, a tensor of its own that later updates leave alone (backward
         still reads it), and whether the pull acts on them.
         """
-        if not self.training:
+        if not (self.training and self.follows):
             return self.semantic_anchors.clone(), gate & self.initialized
         moved = self.momentum * self.semantic_anchors + (1 - self.momentum) * embedded
         candidate = torch.where(self.initialized, moved, embedded)

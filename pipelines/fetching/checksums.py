@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from pipelines.artifacts import canonical_json, read_json, write_whole
-from pipelines.cards import ArchivePart, Download
+from pipelines.cards import ArchivePart, Download, WeightsPart
 from pipelines.errors import PipelineError
 from pipelines.fetching import locks
 from pipelines.study import CHECKSUMS, DOWNLOADS
@@ -20,7 +20,7 @@ from pipelines.study import CHECKSUMS, DOWNLOADS
 ALGORITHMS = ("sha256", "sha1", "md5")
 
 Expected = dict[str, str | int]
-"""Any of `bytes`, `sha256`, `sha1`, `md5`."""
+"""Any of `bytes`, `sha256`, `sha1`, `md5`; of a checksum the first digits may be all there is."""
 
 _CHUNK = 2**20
 
@@ -30,7 +30,9 @@ def expected(dataset: str, download: Download) -> Expected:
     named = {key: getattr(download, key) for key in ("bytes", *ALGORITHMS)}
     given = {key: value for key, value in named.items() if value is not None}
     if _is_recorded(download):
-        given = _recorded().get(dataset, {}).get(download.file, {}) | given
+        known = _noted(_recorded(), dataset, download)
+        # Of a checksum, what is recorded is the whole and what the card has the beginning.
+        return known | given | {key: known[key] for key in ALGORITHMS if key in known}
     return given
 
 
@@ -40,7 +42,7 @@ def mismatch(path: Path, expected: Expected) -> str | None:
     if size != expected.get("bytes", size):
         return f"has {size} bytes, expected {expected['bytes']}"
     for name, digest in _digests(path, [key for key in ALGORITHMS if key in expected]).items():
-        if digest != expected[name]:
+        if not digest.startswith(str(expected[name])):
             return f"has the {name} {digest}, expected {expected[name]}"
     return None
 
@@ -48,11 +50,13 @@ def mismatch(path: Path, expected: Expected) -> str | None:
 def advice(download: Download) -> str:
     """What to do about a file that is not what was expected."""
     if _is_recorded(download):
+        given = "stand in the model entry or " if isinstance(download, WeightsPart) else ""
         return (
-            f"the expected values are those first seen, in {CHECKSUMS}: where the new file is "
-            "right, delete its entry there"
+            f"the expected values {given}are those first seen, in {CHECKSUMS}: where the new file "
+            "is right, delete its entry there"
         )
-    return "the expected values stand in the data card"
+    card = "model entry" if isinstance(download, WeightsPart) else "data card"
+    return f"the expected values stand in the {card}"
 
 
 def record(dataset: str, download: Download, path: Path) -> None:
@@ -61,7 +65,7 @@ def record(dataset: str, download: Download, path: Path) -> None:
         return
     with locks.held(DOWNLOADS / "checksums.lock"):
         known = _recorded()
-        if download.file in known.get(dataset, {}):
+        if _noted(known, dataset, download):
             return
         seen = {"bytes": path.stat().st_size, **_digests(path, ["sha256"])}
         known.setdefault(dataset, {})[download.file] = seen
@@ -76,7 +80,14 @@ def record(dataset: str, download: Download, path: Path) -> None:
 def _is_recorded(download: Download) -> bool:
     """Not what a card vouches for; nor a user's own archive, which may change as it likes."""
     own = isinstance(download, ArchivePart)
-    return not own and all(getattr(download, name) is None for name in ALGORITHMS)
+    in_part = isinstance(download, WeightsPart) and len(download.sha256) < 64
+    return not own and (in_part or all(getattr(download, name) is None for name in ALGORITHMS))
+
+
+def _noted(known: dict[str, dict[str, Expected]], dataset: str, download: Download) -> Expected:
+    """What was recorded of a file; nothing where the card now wants another one of that name."""
+    noted = known.get(dataset, {}).get(download.file, {})
+    return noted if str(noted.get("sha256", "")).startswith(download.sha256 or "") else {}
 
 
 def _recorded() -> dict[str, dict[str, Expected]]:

@@ -40,8 +40,10 @@ class Progress:
 
 
 def work_folder(run: Run) -> Path:
-    """Where `run` is trained with its present parameters and data, which have to be prepared."""
-    return run.work(sha256_json([run.parameters_hash("train"), sha256_file(run.dataset.receipt)]))
+    """Where `run` is trained with its present parameters and data, which have to be prepared, and
+    with its published weights, which have to be fetched."""
+    receipts = [sha256_file(path) for path in run.input_receipts("train")]
+    return run.work(sha256_json([run.parameters_hash("train"), *receipts]))
 
 
 def read_progress(work: Path) -> Progress | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines.artifacts import read_json, sha256_file, sha256_json
 from pipelines.curves import Curves
+from pipelines.metrics import headline
 from pipelines.study import Run
 from pipelines.tracking.progress import Progress, clock, read_progress, work_folder
 from pipelines.tracking.view import LAYOUT, RUN_KEY, DataInput, Point, Stage, View, finished, key
@@ -103,8 +104,7 @@ def _evaluated(run: Run, view: View, evaluate: Stage) -> View:
     # Step 0, at which MLflow draws a bar for each run; at a later step it draws a curve.
     scores = [
         Point(key(f"{metrics['split']}/{name}"), value, 0, 0.0)
-        for name, value in _scores(metrics)
-        if value is not None
+        for name, value in headline(metrics).items()
     ]
     table = "evaluate/per_class.json"
     return replace(
@@ -182,13 +182,6 @@ def _curves(curves: Curves, seconds: Callable[[int], float]) -> Iterator[Point]:
                 yield Point(
                     key(name if "/" in name else f"{where}/{name}"), value, step, seconds(step)
                 )
-
-
-def _scores(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
-    for name in ("mIoU", "mAcc", "aAcc"):
-        yield name, metrics[name]
-    for group, scores in metrics["groups"].items():
-        yield f"mIoU/{group}", scores["mIoU"]
 
 
 def _per_class(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:

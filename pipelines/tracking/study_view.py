@@ -20,7 +20,7 @@ def study_view(study: Study) -> View:
         "methods": ", ".join(file.methods),
         "baseline": file.baseline,
         "seeds": ", ".join(str(seed) for seed in file.seeds),
-        "iterations": str(file.training.iterations),
+        "iterations": _iterations(study),
     }
     stages = {
         name: stage
@@ -30,8 +30,15 @@ def study_view(study: Study) -> View:
     compare, report = stages.get("compare"), stages.get("report")
     parts = {name: stage.fingerprint for name, stage in stages.items()}
     ends = [stage.ended for stage in stages.values() if stage.ended]
-    shown = ("*.png", "*.svg", "table.*", "*.md", "*.csv", "receipt.json", "runtime.json")
-    figures = {path for glob in shown for path in study.folder("report").glob(glob)}
+    shown = (
+        *("*.md", "*.html", "*.csv", "table.tex", "receipt.json", "runtime.json"),
+        *("*.png", "figures/*", "tables/*"),
+    )
+    folder = study.folder("report")
+    found = {path for glob in shown for path in folder.glob(glob)}
+    shown_in = {
+        path: "/".join(("report", *path.relative_to(folder).parts[:-1])) for path in sorted(found)
+    }
     return View(
         key=(STUDY_KEY, study.name),
         title=f"{study.name}: comparison",
@@ -40,12 +47,18 @@ def study_view(study: Study) -> View:
         points=list(_comparison(study)) if compare else [],
         tags={"study": study.name},
         inputs=[],
-        files=[(path.as_posix(), "report") for path in sorted(figures)] if report else [],
+        files=[(path.as_posix(), place) for path, place in shown_in.items()] if report else [],
         texts={},
         started=compare.started if compare else None,
         ended=max(ends, default=None),
         status="FINISHED" if compare else "SCHEDULED",
     )
+
+
+def _iterations(study: Study) -> str:
+    """How long the compared methods train, each number that there is."""
+    numbers = {run.training.iterations for run in study.runs if not run.spec.control}
+    return ", ".join(str(number) for number in sorted(numbers))
 
 
 def question(study: Study) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipelines.study import VIEWS
 from tests.pipelines import mini
 
 RECIPE = {"iterations": 2, "validation_interval": None, "checkpoint_interval": 1}
@@ -86,8 +87,9 @@ def dvc_planned(folder: Path) -> set[tuple[str, str]]:
 def subject(command: str) -> tuple[str, str]:
     """The stage of a command line, and what it works on."""
     stage = re.search(r"pipelines\.(\w+)", command)[1]
-    named = {name: value for name, value in re.findall(r"--(dataset|run|study) (\S+)", command)}
-    return stage, named.get("run") or named.get("dataset") or Path(named["study"]).stem
+    named = dict(re.findall(r"--(dataset|weights|run|study) (\S+)", command))
+    kinds = (named.get(kind) for kind in ("run", "dataset", "weights"))
+    return stage, next(filter(None, kinds), None) or Path(named["study"]).stem
 
 
 def python(folder: Path, *words: str, **more: str) -> str:
@@ -140,5 +142,7 @@ def written(folder: Path) -> dict[Path, bytes]:
         path.relative_to(folder): path.read_bytes()
         for root in ("data/raw", "data/prepared", "results")
         for path in (folder / root).rglob("*")
-        if path.is_file() and path.name not in ("runtime.json", ".snakemake_timestamp")
+        if path.is_file()
+        and path.name not in ("runtime.json", ".snakemake_timestamp", *VIEWS)
+        and path.parent.name != "runtime"
     }

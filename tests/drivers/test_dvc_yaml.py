@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipelines import dvc_yaml
+from pipelines.study import Study
 from tests.drivers import project
 from tests.pipelines import mini
 
@@ -17,6 +19,22 @@ def test_the_committed_files_are_current(monkeypatch):
     monkeypatch.chdir(mini.ROOT)
     stale = dvc_yaml.stale()
     assert not stale, f"make dvc writes them again:\n{stale}"
+
+
+def test_a_stage_depends_on_the_overrides_of_its_model(monkeypatch):
+    monkeypatch.chdir(mini.ROOT)
+    study = Study.load("paper")
+    stages = YAML(typ="safe").load(dvc_yaml.render_study(study))["stages"]
+
+    def overrides(stage: str) -> set[str]:
+        [keys] = [part[study.path.as_posix()] for part in stages[stage]["params"][:1]]
+        return {key.removeprefix("overrides.") for key in keys if key.startswith("overrides.")}
+
+    data = {"ade20k", "pascal_context"}
+    assert overrides("train-fcn_hr48-sar") == data
+    assert overrides("train-upernet_swin_t-sar") == data | {"transformers", "swin"}
+    assert overrides("evaluate-upernet_swin_t-sar") == data
+    assert overrides("evaluate-segformer_b2-baseline") == data | {"segformer_cityscapes"}
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +78,49 @@ print(json.dumps(stages))
 
 def test_both_drivers_know_the_same_graph(folder):
     """By (stage, run): commands, outputs, and inputs, where DVC may name a folder of files."""
+    dvc = same_graph(folder)
+    assert {stage for stage, _ in dvc} == {
+        *("fetch", "prepare", "train", "evaluate", "compare", "analyse", "report")
+    }
+    assert ("train", "mini/fcn_hrnet_tiny/longer/seed0") in dvc
+
+
+def test_both_drivers_fetch_weights_for_the_trainings_that_start_from_them(folder):
+    entry = folder / f"params/models/{mini.MODEL}.yaml"
+    text = entry.read_text()
+    dvc_file = folder / "params/models/dvc.yaml"
+    try:
+        entry.write_text(f"{text}precision: bf16\npretrained: {json.dumps(PRETRAINED)}\n")
+        project.python(folder, "-m", "pipelines.dvc_yaml")
+        dvc = same_graph(folder)
+        assert dvc["fetch", mini.MODEL]["outs"] == [
+            f"data/weights/{mini.MODEL}/{name}"
+            for name in ("backbone.safetensors", "receipt.json", "runtime.json")
+        ]
+        receipt = f"data/weights/{mini.MODEL}/receipt.json"
+        needing = {stage for (stage, _), graph in dvc.items() if receipt in graph["deps"]}
+        assert needing == {"train"}
+        deps = dvc["train", f"mini/{mini.MODEL}/sar/seed0"]["deps"]
+        assert {"pipelines/pretrained.py", "pipelines/precision.py"} <= set(deps)
+        # Not the addresses, which decide nothing.
+        assert "pretrained.sha256" in dvc_file.read_text()
+        assert "urls" not in dvc_file.read_text() + (folder / project.DVC_FILE).read_text()
+    finally:
+        entry.write_text(text)
+        dvc_file.unlink(missing_ok=True)
+        project.python(folder, "-m", "pipelines.dvc_yaml")
+
+
+PRETRAINED = {"file": "net.pth", "urls": ["http://127.0.0.1:9/net.pth"], "sha256": "0123abcd"}
+
+
+def same_graph(folder) -> dict:
+    """The graph that both drivers know, by (stage, subject)."""
     snakemake = project.snakemake_plan(folder)
     dvc = {
         project.subject(command): graph | {"command": command}
         for command, graph in json.loads(project.python(folder, "-c", STAGES)).items()
     }
-    assert {stage for stage, _ in dvc} == {
-        *("fetch", "prepare", "train", "evaluate", "compare", "analyse", "report")
-    }
-    assert ("train", "mini/fcn_hrnet_tiny/longer/seed0") in dvc
     assert snakemake.keys() == dvc.keys()
     for key, (command, inputs, outputs) in snakemake.items():
         assert command == dvc[key]["command"]
@@ -79,3 +131,4 @@ def test_both_drivers_know_the_same_graph(folder):
         below = {path for path in inputs if any(path.startswith(f"{f}/") for f in folders)}
         assert inputs - below == files
         assert all(any(path.startswith(f"{f}/") for path in below) for f in folders)
+    return dvc

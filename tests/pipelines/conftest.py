@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from pipelines import figures
 from pipelines.artifacts import canonical_json, write_receipt
 from pipelines.collect import Collector
 from pipelines.metrics import class_groups, confusion_matrix, headline, scores
@@ -26,6 +28,17 @@ def fabricate(tmp_path, monkeypatch):
     """`fabricate_here` in an empty project, which is the working directory."""
     monkeypatch.chdir(tmp_path)
     return _build
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Figures take most of a report's time; what they show does not matter to every test."""
+    save = figures.save
+
+    def save_nothing(figure, folder, stem):
+        save(Figure(figsize=(0.1, 0.1)), folder, stem)
+
+    monkeypatch.setattr(figures, "save", save_nothing)
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +79,8 @@ def _finish(run: Run) -> None:
         kept[path.stem] = np.where(wrong | (truth == 255), rng.integers(0, 4, truth.shape), truth)
         kept[path.stem] = kept[path.stem].astype(np.uint8)
         collector.add(path.stem, confusion_matrix(truth, kept[path.stem], len(CLASSES), 255))
-        collector.add_features(rng.random((4, *truth.shape)), truth, (1, 1))
+        labels = truth[::4, ::4]
+        collector.add_features(rng.random((4, *labels.shape)) + labels, labels, (4, 4))
         confusion += confusion_matrix(truth, kept[path.stem], len(CLASSES), 255)
     info = json.loads(run.dataset.info.read_text())
     metrics = {"dataset": run.dataset.name, "split": "test", "num_images": len(kept)}
@@ -75,9 +89,10 @@ def _finish(run: Run) -> None:
     (folder / "scores.json").write_text(canonical_json(headline(metrics)))
     table = pd.DataFrame(confusion, index=CLASSES, columns=CLASSES)
     table.to_csv(folder / "confusion.csv", index_label="truth")
-    np.savez_compressed(folder / "predictions.npz", **(kept if run.evaluation.gallery else {}))
+    np.savez_compressed(folder / "predictions.npz", **(kept if run.keeps_predictions else {}))
     collector.write(folder / "analysis.npz", classifier={}, state={}, log={})
-    _receipt(folder, "evaluate", run.name, run.parameters_hash("evaluate"))
+    inputs = [run.output("train", "receipt.json"), run.dataset.receipt]
+    _receipt(folder, "evaluate", run.name, run.parameters_hash("evaluate"), inputs)
 
 
 def _train(run: Run, rng: np.random.Generator) -> None:
@@ -92,7 +107,7 @@ def _train(run: Run, rng: np.random.Generator) -> None:
         curves["mIoU"] = np.where(measured, 60 * (1 - np.exp(-iterations / 8)), np.nan)
         curves["mIoU"] += rng.standard_normal()
     curves.to_csv(folder / "curves.csv", index=False)
-    _receipt(folder, "train", run.name, run.parameters_hash("train"))
+    _receipt(folder, "train", run.name, run.parameters_hash("train"), [run.dataset.receipt])
 
 
 def _prepare(dataset) -> None:
@@ -115,8 +130,8 @@ def _prepare(dataset) -> None:
     _receipt(dataset.prepared, "prepare", dataset.name, "0" * 64)
 
 
-def _receipt(folder: Path, stage: str, subject: str, parameters: str) -> None:
-    write_receipt(folder, stage=stage, subject=subject, parameters=parameters, inputs=[])
+def _receipt(folder: Path, stage: str, subject: str, parameters: str, inputs=()) -> None:
+    write_receipt(folder, stage=stage, subject=subject, parameters=parameters, inputs=inputs)
     (folder / "runtime.json").write_text('{"wall_seconds": 1.5}\n')
 
 

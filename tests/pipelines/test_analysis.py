@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from pipelines import analysis, evaluate, fetch, prepare, train
 from pipelines.artifacts import read_json
 from pipelines.collect import Collector
+from pipelines.config import evaluation_pipeline
 from pipelines.errors import PipelineError
 from pipelines.features import classifier_arrays
 from tests.pipelines import mini
@@ -54,7 +55,8 @@ def predictions(run, batch_size=1):
     file = run.study.file.model_copy(update={"evaluation": parameters})
     run = dataclasses.replace(run, study=dataclasses.replace(run.study, file=file))
     model = evaluate._load_model(run)
-    return list(evaluate._predict(run, model)), model
+    loader = evaluate._loader(run, evaluation_pipeline(run))
+    return list(evaluate._predict(run, model, loader)), model
 
 
 def collected(images, path, seed=analysis.SEED, **more):

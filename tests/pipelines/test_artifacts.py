@@ -46,6 +46,15 @@ def test_a_receipt_is_the_same_on_every_replay_and_runtime_is_outside(tmp_path):
     assert runtime["device"] == "cpu" and runtime["versions"]["torch"]
 
 
+def test_a_view_shows_run_time_facts_and_is_outside_the_receipt(tmp_path):
+    for name in ("a.txt", "index.html"):
+        (tmp_path / name).write_text(name)
+    write_receipt(
+        tmp_path, stage="s", subject="x", parameters="p", inputs=[], views=("index.html",)
+    )
+    assert list(read_json(tmp_path / "receipt.json")["outputs"]) == ["a.txt"]
+
+
 def test_missing_and_broken_json_name_the_file(tmp_path):
     with pytest.raises(PipelineError, match="metrics.json: not found"):
         read_json(tmp_path / "metrics.json")

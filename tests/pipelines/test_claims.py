@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from pipelines import check, claims, compare, dvc_yaml, figures, report
+from pipelines import check, claims, compare, dvc_yaml, report
 from pipelines.claims import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, judge
 from pipelines.compare import Comparison
 from pipelines.inference import bca_interval, holm, sign_flip_p, smallest_p
@@ -255,11 +255,6 @@ def test_dvc_runs_compare_again_for_other_claims(fabricate):
 
     assert watched(fabricate()) == []
     assert watched(fabricate(claims={"a": BETTER})) == ["compare"]
-
-
-@pytest.fixture
-def no_figures(monkeypatch):
-    monkeypatch.setattr(figures, "save", lambda figure, folder, stem: None)
 
 
 def page_of(study) -> str:

@@ -117,7 +117,7 @@ def test_the_base_size_is_what_is_scaled(study, loaded):
 
 
 def test_the_report_finds_images_of_either_kind(study):
-    from pipelines.report import _pixels
+    from pipelines.gallery import _pixels
 
     run = study([(16, 20)] * 2).runs[0]
     for stem in ("0", "1"):

@@ -2,22 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import analyse, compare, figures, publish, report
+from pipelines import analyse, compare, publish, report, verify
 from pipelines.errors import PipelineError
-from pipelines.publish import fill
+from pipelines.readme import fill
 
 EMPTY = "# Title\n\n<!-- table:mini -->\n<!-- /table:mini -->\n\nThe end.\n"
 
 
-@pytest.fixture(autouse=True)
-def placeholder_figures(monkeypatch):
-    """Figures take most of a report's time; what they show does not matter here."""
-
-    def save(figure, folder, stem):
-        for suffix in ("png", "svg"):
-            (folder / f"{stem}.{suffix}").write_text(stem)
-
-    monkeypatch.setattr(figures, "save", save)
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture
@@ -33,18 +25,20 @@ def published(fabricate):
 
 def test_reports_hold_tables_figures_scores_and_receipts(published):
     folder = published.published
-    for name in ("report.md", "table.md", "gallery.svg", "receipt.json", "study.yaml"):
+    for name in (
+        *("report.md", "index.html", "table.md", "gallery.npz", "receipt.json", "study.yaml"),
+        *("figures/gallery.svg", "tables/comparison.parquet", "runtime/provenance.csv"),
+        *("analyse/measures.csv", "data/shapes/info.json", "manifest.json"),
+    ):
         assert (folder / name).is_file(), name
     assert (folder / "compare/runs.csv").is_file() and (folder / "compare/receipt.json").is_file()
-    assert (folder / "analyse/measures.csv").is_file()
-    assert (folder / "analyse/receipt.json").is_file()
     for run in published.runs:
         files = sorted(p.relative_to(folder / "runs" / run.name).as_posix()
                        for p in (folder / "runs" / run.name).rglob("*") if p.is_file())  # fmt: skip
         assert files == [
             "evaluate/analysis.npz", "evaluate/confusion.csv", "evaluate/metrics.json",
             "evaluate/receipt.json", "evaluate/runtime.json", "evaluate/scores.json",
-            "train/receipt.json", "train/runtime.json",
+            "train/curves.csv", "train/receipt.json", "train/runtime.json",
         ]  # fmt: skip
     assert not list(folder.rglob("predictions.npz")) and not list(folder.parent.glob(".*"))
 
@@ -90,13 +84,26 @@ def test_check_sees_a_number_changed_in_both_places(published, capsys):
     assert "reports/mini/table.md: was changed" in capsys.readouterr().err
 
 
+def test_check_sees_a_number_changed_in_a_table_in_a_folder(published, capsys):
+    path = published.published / "tables/comparison.csv"
+    path.write_text(path.read_text().replace("SAR", "XYZ"))
+    assert publish.main(["--check"]) == 2
+    assert "reports/mini/tables/comparison.csv: was changed" in capsys.readouterr().err
+
+
+def test_a_report_whose_figures_are_not_its_own_is_not_published(published):
+    published.output("report", "figures/").joinpath("curves.svg").write_text("another")
+    with pytest.raises(PipelineError, match=r"report/figures is not .*run .*pipelines\.report"):
+        publish.publish(published)
+
+
 def test_an_unpublished_study_shows_nothing(fabricate):
     fabricate()
     Path("README.md").write_text(EMPTY)
-    publish.check()
+    verify.verify()
     Path("README.md").write_text(EMPTY.replace("-->\n<", "-->\n99.9\n<"))
     with pytest.raises(PipelineError, match="mini"):
-        publish.check()
+        verify.verify()
 
 
 def test_a_report_older_than_its_runs_is_not_published(published):
@@ -107,7 +114,7 @@ def test_a_report_older_than_its_runs_is_not_published(published):
 
 
 def test_a_run_that_lacks_a_file_is_named(published):
-    published.runs[0].output("evaluate", "analysis.npz").unlink()
+    published.run("shapes/tiny_net/sar/seed2").output("evaluate", "analysis.npz").unlink()
     before = sorted(published.published.rglob("*"))
     with pytest.raises(PipelineError, match=r"analysis\.npz: not found; run .*pipelines\.evaluate"):
         publish.publish(published)

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from pipelines import fetch, hooks, prepare, train
 from pipelines.artifacts import read_json, sha256_file
 from pipelines.errors import PipelineError
-from pipelines.evaluate import _gallery_indices, evaluate
+from pipelines.evaluate import evaluate
 from pipelines.runner import QuietRunner
 from pipelines.study import RUN_STAGES
 from pipelines.tracking.progress import work_folder
@@ -181,9 +181,8 @@ def test_evaluation_counts_every_labelled_pixel_of_the_split_once(trained):
     metrics = read_json(run.output("evaluate", "metrics.json"))
     assert metrics["split"] == "test" and metrics["num_images"] == 5
     with np.load(run.output("evaluate", "predictions.npz")) as kept:
-        assert {name: kept[name].shape for name in kept} == {
-            "00001": (32, 32),
-            "00003": (32, 32),
+        assert {name: (kept[name].shape, kept[name].dtype.name) for name in kept} == {
+            f"{index:05d}": ((32, 32), "uint8") for index in range(5)
         }
 
 
@@ -298,11 +297,3 @@ def test_a_plugin_that_refuses_is_named(project):
     run = named(prepared(mini.load()), "sar")
     with pytest.raises(PipelineError, match=r"methods\.sar\.plugin: sar\.mmseg:apply_sar refuses"):
         train.train(run)
-
-
-@pytest.mark.parametrize(
-    ("count", "wanted", "indices"),
-    [(8, 2, {2, 6}), (3, 5, {0, 1, 2}), (5, 0, set()), (400, 1, {200})],
-)
-def test_the_gallery_is_spread_evenly(count, wanted, indices):
-    assert _gallery_indices(count, wanted) == indices

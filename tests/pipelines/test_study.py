@@ -42,6 +42,9 @@ def put(key: str, value):
     return change
 
 
+CLAIM = {"metric": "mIoU/tail", "method": "sar", "direction": "higher", "margin": 0.5}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -72,6 +75,16 @@ def put(key: str, value):
         ),
         ("evaluation", {"split": "train"}, r"evaluation.split: .*'val' or 'test'"),
         ("threads", 0, r"threads: .*greater than 0"),
+        (
+            "processes",
+            4,
+            r"mini.yaml: training.batch_size: 2 images cannot be shared equally by .* 4 processes",
+        ),
+        (
+            "methods.longer.training",
+            {"batch_size": 3, "processes": 2},
+            r"methods.longer.training: processes: Extra inputs",
+        ),
         ("methods.sar.label", "Baseline", r"methods: label 'Baseline' stands here twice"),
         ("methods.baseline.control", True, r"baseline 'baseline' is a control"),
         (
@@ -79,15 +92,53 @@ def put(key: str, value):
             {"Tail": {}},
             r"mini.yaml: claims.Tail.\[key\]: .*match pattern",
         ),
+        (
+            "training.optimizer",
+            {"type": "SGD", "lr": 0.1, "betas": [0.9, 0.99]},
+            r"training.optimizer: betas go with type Adam or AdamW, not SGD",
+        ),
+        ("evaluation", {"mode": "slide", "stride": [9, 9]}, r"evaluation: crop_size goes with"),
+        ("evaluation", {"stride": [9, 9]}, r"evaluation: stride goes with mode slide"),
+        (
+            "evaluation",
+            {"mode": "slide", "crop_size": [8, 8], "stride": [8, 9]},
+            r"evaluation: stride 9 is larger than the window's side 8",
+        ),
+        ("overrides", {"a": {}}, r"mini.yaml: .*overrides.a changes nothing"),
+        ("overrides", {"a": {"trainin": {}}}, r"mini.yaml: overrides.a.trainin: Extra inputs"),
+        (
+            "overrides",
+            {"a": {"models": ["hrnet"], "training": {"iterations": 5}}},
+            r"overrides.a.models: unknown 'hrnet', so no run matches; models has: tiny_net",
+        ),
+        (
+            "overrides",
+            {"a": {"datasets": [], "training": {"iterations": 5}}},
+            r"overrides.a.datasets: .*at least 1 item",
+        ),
+        (
+            "overrides",
+            {"a": {"training": {"iterations": 5}}, "b": {"training": {"iteratons": 5}}},
+            r"mini.yaml: overrides.b.training: iteratons: Extra inputs",
+        ),
+        (
+            "overrides",
+            {"a": {"evaluation": {"stride": [1, 1]}}},
+            r"mini.yaml: overrides.a.evaluation: .*stride goes with mode slide",
+        ),
+        ("overrides", {"a": {"evaluation": {"split": "val"}}}, r"overrides.a.evaluation.split"),
+        ("overrides", {"a": {"evaluation": {"gallery": 1}}}, r"overrides.a.evaluation.gallery"),
+        (
+            "claims",
+            {"a": {**CLAIM, "metric": "mIoU/multi-scale"}},
+            r"mini.yaml: claims.a.metric: runs of shapes / tiny_net have no mIoU/multi-scale",
+        ),
         ("kind", "tuning", r"kind tuning goes with evaluation.split val, not test"),
     ],
 )
 def test_a_mistake_names_file_key_and_expectation(edited, key, value, message):
     with pytest.raises(PipelineError, match=message):
         edited(put(key, value))
-
-
-CLAIM = {"metric": "mIoU/tail", "method": "sar", "direction": "higher", "margin": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -215,8 +266,91 @@ def test_an_unknown_run_lists_those_there_are(fabricate):
 
 def test_a_method_overrides_the_recipe_where_it_says_so(fabricate):
     study = fabricate()
-    assert study.training_of("longer").iterations == 40
-    assert study.training_of("longer").optimizer == study.training_of("baseline").optimizer
+    longer, baseline = (study.training_of("shapes", "tiny_net", m) for m in ("longer", "baseline"))
+    assert longer.iterations == 40
+    assert longer.optimizer == baseline.optimizer
+
+
+@pytest.fixture
+def two_by_two(edited):
+    """A function: the study of two data sets and two models, with these `overrides`."""
+    for kind, name, other in (("datasets", "shapes", "forms"), ("models", "tiny_net", "big_net")):
+        text = Path(f"params/{kind}/{name}.yaml").read_text()
+        Path(f"params/{kind}/{other}.yaml").write_text(text)
+
+    def load(overrides: dict) -> Study:
+        def change(content: dict) -> None:
+            content |= {"datasets": ["shapes", "forms"], "models": ["tiny_net", "big_net"]}
+            content["overrides"] = overrides
+
+        return edited(change)
+
+    return load
+
+
+def test_overrides_are_merged_in_order_into_the_runs_that_they_match(two_by_two):
+    study = two_by_two(
+        {
+            "forms": {"datasets": ["forms"], "training": {"iterations": 30, "batch_size": 3}},
+            "big": {"models": ["big_net"], "training": {"optimizer": {"lr": 0.5}}},
+            "both": {"datasets": ["forms"], "models": ["big_net"], "training": {"batch_size": 5}},
+            "all": {"evaluation": {"batch_size": 3}},
+        }
+    )
+    found = {
+        run.name: (run.training.iterations, run.training.batch_size, run.training.optimizer.lr)
+        for run in study.runs
+        if run.seed == 0
+    }
+    assert found == {
+        "shapes/tiny_net/baseline/seed0": (20, 2, 0.1),
+        "shapes/tiny_net/sar/seed0": (20, 2, 0.1),
+        "shapes/tiny_net/longer/seed0": (40, 2, 0.1),
+        "shapes/big_net/baseline/seed0": (20, 2, 0.5),
+        "shapes/big_net/sar/seed0": (20, 2, 0.5),
+        "shapes/big_net/longer/seed0": (40, 2, 0.5),
+        "forms/tiny_net/baseline/seed0": (30, 3, 0.1),
+        "forms/tiny_net/sar/seed0": (30, 3, 0.1),
+        "forms/tiny_net/longer/seed0": (40, 3, 0.1),  # what a method overrides wins
+        "forms/big_net/baseline/seed0": (30, 5, 0.5),
+        "forms/big_net/sar/seed0": (30, 5, 0.5),
+        "forms/big_net/longer/seed0": (40, 5, 0.5),
+    }
+    assert {run.evaluation.batch_size for run in study.runs} == {3}
+    assert study.file.training.iterations == 20
+
+
+def test_a_later_override_wins_over_an_earlier_one(two_by_two):
+    first = {"training": {"batch_size": 3}}
+    last = {"models": ["tiny_net"], "training": {"batch_size": 4}}
+    for overrides, expected in (
+        ({"x": first, "a": last}, {"tiny_net": 4, "big_net": 3}),
+        ({"x": last, "a": first}, {"tiny_net": 3, "big_net": 3}),
+    ):
+        runs = two_by_two(overrides).runs
+        assert {run.model: run.training.batch_size for run in runs} == expected
+
+
+def test_a_look_at_val_by_an_override_needs_that_split_and_is_named(edited):
+    def change(content: dict) -> None:
+        del content["training"]["validation_interval"]
+        content["overrides"] = {"a": {"training": {"validation_interval": 5}}}
+
+    edited(change)
+    without("val")
+    with pytest.raises(PipelineError, match=r"overrides.a.training.validation_interval: needs the"):
+        edited(change)
+
+
+def test_a_variant_has_the_last_word_by_an_override_of_its_own(edited):
+    def change(content: dict) -> None:
+        content["overrides"] = {"shapes": {"datasets": ["shapes"], "training": {"iterations": 30}}}
+        small = {"small": {"training": {"iterations": 3}}}
+        content["variants"] = {"small": {"overrides": small}}
+
+    edited(change)
+    assert {run.training.iterations for run in Study.load("mini").runs} == {30, 40}
+    assert {run.training.iterations for run in Study.load("mini@small").runs} == {3, 40}
 
 
 @pytest.mark.parametrize(
@@ -229,8 +363,18 @@ def test_a_method_overrides_the_recipe_where_it_says_so(fabricate):
         ("methods.sar.options", {"pull_weight": 0.2}, True, False),
         ("training.batch_size", 4, True, False),
         ("threads", 2, True, True),
+        ("processes", 2, True, True),
+        ("processes", 1, False, False),
+        ("gpus", True, False, False),
         ("image_scale", 0.5, True, True),
         ("variants", {"large": {"threads": 4}}, False, False),
+        ("workers", 2, False, False),
+        ("overrides", {"a": {"training": {"batch_size": 4}}}, True, False),
+        ("overrides", {"a": {"training": {"batch_size": 2}}}, False, False),
+        ("overrides", {"a": {"evaluation": {"batch_size": 2}}}, False, True),
+        ("evaluation", {"multi_scale": {"scales": [0.5]}}, False, True),
+        # The looks at val predict as the evaluation does.
+        ("evaluation", {"base_size": [64, 64]}, True, True),
         ("claims", {"a": CLAIM}, False, False),
     ],
 )
@@ -243,6 +387,25 @@ def test_parameters_change_with_what_determines_a_stage(edited, key, value, trai
         for stage in ("train", "evaluate")
     ]
     assert changed == [train, evaluate]
+
+
+def test_a_driver_asks_for_what_all_processes_need(edited):
+    def change(content, **more):
+        content |= {"threads": 3, "processes": 2} | more
+
+    study = edited(change)
+    assert (study.run_threads, study.run_gpus) == (6, 0)
+    study = edited(lambda content: change(content, gpus=True))
+    assert (study.run_threads, study.run_gpus) == (6, 2)
+
+
+def test_the_batch_of_a_method_is_shared_by_the_processes_too(edited):
+    def change(content):
+        content["processes"] = 2
+        content["methods"]["longer"]["training"] = {"batch_size": 3}
+
+    with pytest.raises(PipelineError, match=r"methods.longer.training.batch_size: 3 images"):
+        edited(change)
 
 
 def test_a_study_of_another_folder_is_named_by_its_path(fabricate, tmp_path):

@@ -114,6 +114,24 @@ def test_semantic_anchors_are_a_copy_first_and_an_average_later():
     assert not module.semantic_anchors.requires_grad
 
 
+def test_semantic_anchors_move_once_for_all_parts_of_a_batch():
+    module = make(momentum=0.5)
+    module(*batch(), sure)
+    with torch.no_grad():
+        for p in module.embedding.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    module(*batch(), sure)
+    moved = module.semantic_anchors.clone()
+    module.follows = False
+    features, labels = batch()
+    losses = module(features, labels, sure)
+    assert torch.equal(module.semantic_anchors, moved)
+    valid = labels[:, ::2, ::2] != 255
+    residual = features - moved[labels[:, ::2, ::2].clamp(max=K - 1)].permute(0, 3, 1, 2)
+    expected = residual.square().mean(dim=1)[valid].mean()
+    torch.testing.assert_close(losses["loss_p2a"], 0.1 * expected)
+
+
 def test_pull_is_the_mean_over_channels_and_valid_pixels():
     module = make(pull_weight=0.3)
     features, labels = batch()

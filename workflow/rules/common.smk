@@ -7,6 +7,30 @@ def declared(stage):
     return [directory(path[:-1]) if path.endswith("/") else path for path in paths]
 
 
+SHOWN = {"table.csv": "comparison", "per_class.csv": "per_class", "claims.csv": "claims"}
+"""Tables that `snakemake --report` shows, with their captions in workflow/report."""
+
+
+def declared_report():
+    """The outputs of report, with those that `snakemake --report` shows."""
+    outputs = []
+    for path in declared("report"):
+        name = path.rpartition("/")[2]
+        if name in SHOWN:
+            caption = f"../report/{SHOWN[name]}.rst"
+            path = report(path, caption=caption, category="Tables", labels={"table": name})
+        elif name == "figures":
+            path = report(
+                path,
+                patterns=["{figure}.svg"],
+                caption="../report/figure.rst",
+                category="Figures",
+                labels={"figure": "{figure}"},
+            )
+        outputs.append(path)
+    return outputs
+
+
 def of_data_set(stage):
     """Inputs of a stage of a data set: receipts, a user's own files, and code."""
 
@@ -36,6 +60,10 @@ def card_parameters(stage):
         return STUDY.datasets[wildcards.dataset].parameters_hash(stage)
 
     return of_card
+
+
+def weights_parameters(wildcards):
+    return STUDY.weights[wildcards.model].parameters_hash()
 
 
 def run_parameters(stage):

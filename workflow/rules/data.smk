@@ -1,4 +1,4 @@
-# Raw and prepared data: once a data set, whichever study asks for it.
+# Raw and prepared data, and published weights: once a data set or model, whichever study asks.
 
 
 rule fetch:
@@ -29,3 +29,18 @@ rule prepare:
         card=card_parameters("prepare"),
     shell:
         "python -m pipelines.prepare --dataset {wildcards.dataset} 2>&1 | tee {log}"
+
+
+rule weights:
+    input:
+        sources("weights"),
+    output:
+        declared("weights"),
+    log:
+        STUDY.log("weights"),
+    conda:
+        "../envs/semantic-anchors.yaml"
+    params:
+        entry=weights_parameters,
+    shell:
+        "python -m pipelines.fetch --weights {wildcards.model} 2>&1 | tee {log}"

@@ -10,7 +10,9 @@ rule train:
         STUDY.log("train"),
     conda:
         "../envs/semantic-anchors.yaml"
-    threads: STUDY.file.threads
+    threads: STUDY.run_threads
+    resources:
+        gpu=STUDY.run_gpus,
     params:
         study=STUDY.reference,
         recipe=run_parameters("train"),
@@ -29,7 +31,9 @@ rule evaluate:
     priority: 1
     conda:
         "../envs/semantic-anchors.yaml"
-    threads: STUDY.file.threads
+    threads: STUDY.run_threads
+    resources:
+        gpu=STUDY.run_gpus,
     params:
         study=STUDY.reference,
         recipe=run_parameters("evaluate"),

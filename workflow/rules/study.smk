@@ -40,7 +40,7 @@ rule report:
         STUDY.input_receipts("report"),
         sources("report"),
     output:
-        declared("report"),
+        declared_report(),
     log:
         STUDY.log("report"),
     conda:
