@@ -40,6 +40,9 @@ _COLUMNS = {
     "left_out": [*KEYS, "seed", "part", "reason"],
 }
 
+_Sampled = dict[tuple[str, str], tuple[Run, analysis.Analysis]]
+"""The first run with a sample, by data set and model."""
+
 
 @dataclass(frozen=True)
 class Analyses:
@@ -57,7 +60,7 @@ class Analyses:
         """
         wanted = {run.name for run in runs}
         rows: dict[str, list[pd.DataFrame]] = {name: [] for name in _COLUMNS}
-        sampled: dict[tuple[str, str], tuple[Run, analysis.Analysis]] = {}
+        sampled: _Sampled = {}
         for cell in _cells([run for run in study.runs if run.name in wanted]):
             read = [(run, analysis.read(run.output("evaluate", "analysis.npz"))) for run in cell]
             for run, found in read:
@@ -135,11 +138,7 @@ def _cells(runs: Sequence[Run]) -> list[list[Run]]:
     return list(cells.values())
 
 
-def _check_pixels(
-    run: Run,
-    found: analysis.Analysis,
-    sampled: dict[tuple[str, str], tuple[Run, analysis.Analysis]],
-) -> None:
+def _check_pixels(run: Run, found: analysis.Analysis, sampled: _Sampled) -> None:
     """Refuse a sample of other pixels than that of the first run of its data set and model."""
     first, other = sampled.setdefault((run.dataset.name, run.model), (run, found))
     for name in ("image", "position", "class"):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipelines import figures, gallery, illustrations, pages, provenance, reference
 from pipelines.analyse import Analyses
-from pipelines.analyses.findings import findings
+from pipelines.analyses.findings import costs, findings
 from pipelines.artifacts import Stopwatch, read_json, sha256_folder, staged, write_receipt
 from pipelines.cli import guarded, stage_parser
 from pipelines.compare import Comparison, all_finished, finished, write_csv
@@ -118,6 +118,7 @@ def sections(material: Material) -> list[Section]:
         *findings(material.study, material.analyses),
         illustrations.curves(material),
         pages.recipe(material),
+        costs(material.study, material.runs),
         *provenance.sections(material.study, material.runs),
     ]
     return [section for section in found if section is not None]

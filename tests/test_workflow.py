@@ -93,8 +93,8 @@ def test_snakemake_s_own_report_has_tables_and_figures_with_captions(finished):
     ("old", "new", "rules"),
     [
         ('"label": "SAR"', '"label": "SAR (ours)"', {"report"}),
-        ('"gallery": 2', '"gallery": 1', {"evaluate", "compare", "report"}),
-        ('"lr": 0.05', '"lr": 0.06', {"train", "evaluate", "compare", "report"}),
+        ('"gallery": 2', '"gallery": 1', {"evaluate", "compare", "analyse", "report"}),
+        ('"lr": 0.05', '"lr": 0.06', {"train", "evaluate", "compare", "analyse", "report"}),
     ],
 )
 def test_a_change_runs_again_what_depends_on_it(finished, old, new, rules):

@@ -84,7 +84,7 @@ def section(tables: Mapping[str, pd.DataFrame], methods: Mapping[str, str]) -> S
     Returns:
         None where no run has a log of anchors.
     """
-    table = measure_table("anchors", tables, MEASURES, methods)
+    table = measure_table("anchor_measures", tables, MEASURES, methods)
     log = tables["anchors"]
     if table is None or log.empty:
         return None
@@ -94,9 +94,9 @@ def section(tables: Mapping[str, pd.DataFrame], methods: Mapping[str, str]) -> S
         "record and not to the iteration: it was open at that record at the latest. Confidence is "
         "the probability that the classifier gives an embedded anchor's own class; the gate is "
         "open where every anchor is classified right and confident, and only then the semantic "
-        "anchors move and pull. The lag is how far they "
-        "are behind the embedded anchors that they follow: in an iteration with an open gate they "
-        f"move by (1 - momentum) / momentum of it.\n\n{_answers(tables, methods)}"
+        "anchors move and pull. The lag is how far they are behind the embedded anchors that they "
+        "follow: in an iteration with an open gate they move by (1 - momentum) / momentum of it."
+        f"\n\n{_answers(tables, methods)}"
     )
     drawing = Drawing(
         "anchors",

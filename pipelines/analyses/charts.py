@@ -51,7 +51,7 @@ def paired_figure(
             for place, name in enumerate(shown):
                 style = method_style(list(methods).index(name))
                 axes.plot(np.full(len(wide), place), wide[name], linestyle="none", **style.marker)
-            axes.set_xticks(range(len(shown)), [_wrapped(methods[name]) for name in shown])
+            axes.set_xticks(range(len(shown)), [_wrapped(methods[name], 14) for name in shown])
             axes.set_xlim(-0.4, len(shown) - 0.6)
             axes.set_title(_wrapped(panel.title), loc="left", fontsize=9)
             axes.grid(axis="y", **_GRID)
@@ -158,7 +158,7 @@ def drift_figure(
                 marker = style.marker | {"markersize": 4, "alpha": 0.6}
                 axes.plot(place + shift, values, linestyle="none", **marker)
                 axes.hlines(values.mean(), place - 0.3, place + 0.3, color=marker["color"], lw=2)
-            axes.set_xticks(range(len(shown)), [_wrapped(methods[name]) for name in shown])
+            axes.set_xticks(range(len(shown)), [_wrapped(methods[name], 14) for name in shown])
             axes.set_xlim(-0.6, len(shown) - 0.4)
             axes.set_ylim(bottom=0)
             axes.set_title(_wrapped(title), loc="left", fontsize=9)
@@ -231,8 +231,8 @@ def _legend(figure: Figure, methods: Mapping[str, str], shown: set[str]) -> None
     figure.legend(handles, labels, loc="outside upper right", ncols=min(len(names), 4))
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 26)
+def _wrapped(text: str, width: int = 26) -> str:
+    return textwrap.fill(text, width)
 
 
 def _slant(names: Sequence[str]) -> dict:

@@ -182,7 +182,7 @@ def section(
     Returns:
         None where no run has features.
     """
-    table = measure_table("compactness", tables, MEASURES, methods)
+    table = measure_table("compactness_measures", tables, MEASURES, methods)
     if table is None:
         return None
     sentences = difference_sentences(tables["paired"], MEASURES, methods, baseline, _MAIN)

@@ -86,7 +86,7 @@ def added_parameters(runs: Sequence[Run]) -> dict[tuple[str, str, str], int]:
 
 
 def section(study: Study, runs: Sequence[Run], methods: Mapping[str, str]) -> Section:
-    """What was measured in these finished runs. Not reproducible: keep it out of receipts.
+    """What was measured in these finished runs; nothing that a replay gives again.
 
     Args:
         methods: labels of all methods by name, the baseline first.
@@ -100,20 +100,21 @@ def section(study: Study, runs: Sequence[Run], methods: Mapping[str, str]) -> Se
         for (dataset, model, method), count in added_parameters(runs).items()
     ]
     if values.empty:
-        return Section("Cost", [Text("No run's runtime.json tells its time or memory.")])
+        nothing = Text("No run's runtime.json tells its time or memory.")
+        return Section("Cost", [nothing], reproducible=False)
     devices = ", ".join(sorted(values["device"].unique()))
     text = Text(
         "Measured while the runs of this study were trained, "
         "**on a machine that other work shared**: "
         "from the start of the command to its end, validation and start-up included, and only the "
         "last stretch of a training that was interrupted. Wall times of single runs are no ground "
-        "for comparison; CPU time is less, but not un-, affected by neighbours. Pairs are of one "
+        "for comparison; neighbours affect CPU time less, and still do. Pairs are of one "
         f"seed on one device ({devices}). A measurement on its own, in turns in one process, is "
         "`benchmarks/cost.py` with its results in `benchmarks/cost.csv`: the exported weights of "
         f"both methods have equal names, shapes and sizes, and no step of inference differs.\n\n"
         + "\n".join(added)
     )
-    return Section("Cost", [text, _table(values, compared, methods)])
+    return Section("Cost", [text, _table(values, compared, methods)], reproducible=False)
 
 
 def _table(values: pd.DataFrame, compared: pd.DataFrame, methods: Mapping[str, str]) -> Table:

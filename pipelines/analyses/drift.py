@@ -49,7 +49,7 @@ def gram_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def procrustes_disparity(a: np.ndarray, b: np.ndarray) -> float:
-    """What is left of the squared distance of two sets of class means, each (P, C), in [0, 1].
+    """What is left of the squared distance of class means (P, C) and (P, D), in [0, 1].
 
     After both were centred and scaled to norm 1, and one was turned and scaled upon the other as
     well as it goes (Gower 1975; `scipy.spatial.procrustes`). NaN where all means of a set are
@@ -57,7 +57,7 @@ def procrustes_disparity(a: np.ndarray, b: np.ndarray) -> float:
     """
     if not (np.ptp(a, axis=0).any() and np.ptp(b, axis=0).any()):
         return math.nan
-    return float(procrustes(a, b)[2])
+    return float(np.clip(procrustes(_coordinates(a), _coordinates(b))[2], 0, 1))
 
 
 def distances(analyses: Mapping[int, Analysis]) -> pd.DataFrame:
@@ -127,6 +127,13 @@ def _gram(means: np.ndarray) -> np.ndarray:
     return centred @ centred.T
 
 
+def _coordinates(means: np.ndarray) -> np.ndarray:
+    """(P, P): the centred means, turned into the few dimensions that so few points span."""
+    left, lengths, _ = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
+    found = left * lengths
+    return np.pad(found, ((0, 0), (0, len(means) - found.shape[1])))
+
+
 def _matrix(pairs: pd.DataFrame) -> pd.DataFrame:
     """Seeds by seeds, symmetric, with a diagonal of zero."""
     both = pd.concat([pairs, pairs.rename(columns={"seed_a": "seed_b", "seed_b": "seed_a"})])
@@ -187,7 +194,9 @@ def section(
         "Mean distance over the pairs of seeds; difference to the baseline on the same seeds, with "
         "the 95 % BCa interval of its jackknife pseudo-values, one a seed."
     )
-    return Section("Prototype drift", [text, drawing, Table("drift", data, shown, caption)])
+    return Section(
+        "Prototype drift", [text, drawing, Table("drift_compared", data, shown, caption)]
+    )
 
 
 def _answers(data: pd.DataFrame, methods: Mapping[str, str]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipelines.analyse import Analyses
-from pipelines.analyses import anchors, compactness, drift, long_tail
+from pipelines.analyses import anchors, compactness, cost, drift, long_tail
 from pipelines.sections import Section, Text
-from pipelines.study import Study
+from pipelines.study import Run, Study
 
 _WHY = {
     "Compactness and separability": "no run has the features of two classes",
@@ -37,6 +39,11 @@ def findings(study: Study, analyses: Analyses) -> list[Section]:
     if sections[first.title] is not None and left_out:
         told[0] = Section(first.title, [*first.parts, Text(left_out.strip())])
     return told
+
+
+def costs(study: Study, runs: Sequence[Run]) -> Section:
+    """The section on time, memory and parameters of these finished runs; not reproducible."""
+    return cost.section(study, runs, labels(study))
 
 
 def labels(study: Study) -> dict[str, str]:

@@ -157,7 +157,7 @@ def section(
         tables: `measures`, `summary`, `paired`, `classes` and `long_tail` of `pipelines.analyse`.
         methods: labels of all methods by name, the baseline first.
     """
-    table = measure_table("long_tail", tables, MEASURES, methods)
+    table = measure_table("long_tail_measures", tables, MEASURES, methods)
     if table is None:
         return None
     paired = tables["paired"]

@@ -62,7 +62,7 @@ def test_what_dvc_made_is_adopted_by_snakemake(by_dvc, tmp_path):
     # It is known, and not merely there: a changed parameter is noticed.
     project.change(folder / project.STUDY, "training.optimizer.lr", 0.06)
     assert {stage for stage, _ in project.snakemake_plan(folder)} == {
-        *("train", "evaluate", "compare", "report")
+        *("train", "evaluate", "compare", "analyse", "report")
     }
     with pytest.raises(AssertionError, match=r"dvc status.*is not clean"):
         project.python(folder, "-m", "pipelines.adopt", "--study", "mini")
@@ -85,7 +85,7 @@ def put(path: str, key: str, value):
 
 STUDY = str(project.STUDY)
 CARD = "params/datasets/mini.yaml"
-AFTER = {("compare", "mini"), ("report", "mini")}
+AFTER = {("compare", "mini"), ("analyse", "mini"), ("report", "mini")}
 EVALUATED = {("evaluate", run) for run in RUNS}
 TRAINED = {("train", run) for run in RUNS}
 NEW = {f"mini/fcn_hrnet_tiny/{method}/seed1" for method in ("baseline", "sar")}
