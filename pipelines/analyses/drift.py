@@ -159,6 +159,8 @@ def section(
     data = tables["drift_compared"]
     if data.empty:
         return None
+    titles = data["measure"].map(MEASURES)
+    data = data.assign(title=titles, label=data["method"].map(methods))
     text = Text(
         "Each run gives one mean a class, over all pixels of the evaluated split, after training. "
         "The bases of two runs' features are unrelated, so compared is the shape that the class "
@@ -180,8 +182,8 @@ def section(
         {
             "data set": data["dataset"],
             "model": data["model"],
-            "measure": data["measure"].map(MEASURES),
-            "method": data["method"].map(methods),
+            "measure": data["title"],
+            "method": data["label"],
             "seeds": data["seeds"].astype(str),
             "mean over pairs": [number(value) for value in data["mean"]],
             "difference": [

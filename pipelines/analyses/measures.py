@@ -24,6 +24,12 @@ class Measure:
     """Whether it is free of the features' scale."""
     unit: str = ""
 
+    @property
+    def heading(self) -> str:
+        """The title with its unit."""
+        unit = f", {self.unit.strip()}" if self.unit else ""
+        return f"{self.title}{unit}{' (free of scale)' if self.free else ''}"
+
 
 def number(value: float, spread: float | None = None, signed: bool = False) -> str:
     """`value` to the second digit of `spread`, or with three digits where there is no spread."""
@@ -107,14 +113,14 @@ def measure_table(
     data = data.sort_values(
         "metric", key=lambda names: names.map(order), kind="stable", ignore_index=True
     )
+    data["title"] = [measures[metric].heading for metric in data["metric"]]
+    data["label"] = data["method"].map(methods)
     rows = [
         {
             "data set": row.dataset,
             "model": row.model,
-            "measure": measures[row.metric].title
-            + (f", {measures[row.metric].unit.strip()}" if measures[row.metric].unit else "")
-            + (" (free of scale)" if measures[row.metric].free else ""),
-            "method": methods[row.method],
+            "measure": row.title,
+            "method": row.label,
             "seeds": str(row.n),
             "value": spread_cell(row.mean, row.std),
             "difference": spread_cell(row.mean_difference, row.std_difference, True),

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from pipelines import check, claims, compare, dvc_yaml, report
+from pipelines import analyse, check, claims, compare, dvc_yaml, report
 from pipelines.claims import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, judge
 from pipelines.compare import Comparison
 from pipelines.inference import bca_interval, holm, sign_flip_p, smallest_p
@@ -259,6 +259,7 @@ def test_dvc_runs_compare_again_for_other_claims(fabricate):
 
 def page_of(study) -> str:
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     return study.output("report", "report.md").read_text(encoding="utf-8")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines import compare, gallery, report
+from pipelines import analyse, compare, gallery, report
 from pipelines.collect import KeptPredictions
 from pipelines.errors import PipelineError
 
@@ -65,6 +65,7 @@ def test_with_few_predictions_it_chooses_among_them_and_says_so(fabricate, no_fi
     (shown,) = collected(study).values()
     assert [(scene.stem, scene.part) for scene in shown.scenes] == [("00001", "worst")]
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     page = study.output("report", "report.md").read_text(encoding="utf-8")
     assert "1 of those 1 whose predictions were kept, of 2 images of the test split" in page
@@ -99,6 +100,7 @@ def test_reading_back_loses_nothing_and_writing_again_changes_nothing(fabricate,
 def test_a_report_can_be_drawn_again_without_predictions_and_images(fabricate, no_figures):
     study = fabricate()
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     before = study.output("report", "report.md").read_bytes()
     for run in study.runs:
@@ -124,6 +126,7 @@ def test_a_gallery_of_other_runs_is_not_shown(fabricate, no_figures):
     (shown,) = collected(study, "earlier.npz").values()
     assert not shown.scenes
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     page = study.output("report", "report.md").read_text(encoding="utf-8")
     assert "no predictions are kept here. Evaluating the runs of seed 0 again gives them." in page

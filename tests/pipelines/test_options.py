@@ -77,6 +77,8 @@ def trained(folder, tmp_path, monkeypatch, open_gate):
         [run] = [run for run in mini.load().runs if run.method == "sar"]
         torch.set_num_threads(1)
         config = training_config(run, tmp_path / work)
+        # mmengine shares what it logs between experiments of one name that start in one second.
+        config.experiment_name = f"{tmp_path.name}/{work}"
         from mmengine.utils import import_modules_from_strings
 
         import_modules_from_strings(**config.custom_imports)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipelines import compare, figures, report, tables
+from pipelines import analyse, compare, figures, report, tables
 from pipelines.artifacts import read_json
 from pipelines.errors import PipelineError
 from pipelines.sections import Section, Table
@@ -27,6 +27,7 @@ def reported(fabricate_here, tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("project"))
         study = fabricate_here()
         compare.compare(study)
+        analyse.analyse(study)
         report.report(study)
         yield study
 
@@ -166,6 +167,7 @@ def test_the_banner_follows_the_kind(fabricate, no_figures, kind, split, banner)
         evaluation={"split": split},
     )
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     assert f"> **{banner}:**" in text(study, "report.md")
     assert "## Controls" not in text(study, "report.md")
@@ -176,6 +178,7 @@ def test_several_models_are_several_panels(fabricate, tmp_path):
     (tmp_path / "params/models/other.yaml").write_text("title: Other\nconfig: other.py\n")
     study = fabricate(models=["tiny_net", "other"])
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     assert len(pd.read_csv(study.output("report", "table.csv"))) == 4
     page = text(study, "report.md")
@@ -219,6 +222,7 @@ def test_one_finished_run_is_enough_for_a_partial_report(fabricate, method):
 def test_a_study_may_keep_no_predictions(fabricate):
     study = fabricate(evaluation={"gallery": 0})
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     assert "The study shows no images." in text(study, "report.md")
 
@@ -279,6 +283,7 @@ def test_a_class_is_bold_in_its_own_table(fabricate, no_figures):
     claims = {"nine": CLAIM | {"metric": "IoU/9", "margin": 1.0}}
     study = fabricate(seeds=list(range(6)), claims=claims)
     compare.compare(study)
+    analyse.analyse(study)
     report.report(study)
     rows = text(study, "tables/per_class-shapes-tiny_net.md").splitlines()
     assert [row.split("|")[1].strip() for row in rows if "**" in row and row[0] == "|"] == ["9"]
@@ -291,6 +296,7 @@ def test_what_no_replay_repeats_stands_in_the_page_alone(fabricate, no_figures, 
     """Its files lie apart, and no receipt speaks of them."""
     study = fabricate()
     compare.compare(study)
+    analyse.analyse(study)
     seconds = iter((1.0, 2.0))
     joined = report.sections
 
@@ -298,7 +304,8 @@ def test_what_no_replay_repeats_stands_in_the_page_alone(fabricate, no_figures, 
         data = pd.DataFrame({"run": ["a"], "seconds": [next(seconds)]})
         places = ("runs-shapes-tiny_net-sar",)
         table = Table("times", data, data.astype(str), "Times.", ids=places)
-        return [*joined(material), Section("Cost", [table], reproducible=False)]
+        told = [section for section in joined(material) if section.reproducible]
+        return [*told, Section("Cost", [table], reproducible=False)]
 
     monkeypatch.setattr(report, "sections", with_times)
     report.report(study)
@@ -317,6 +324,7 @@ def test_what_no_replay_repeats_stands_in_the_page_alone(fabricate, no_figures, 
 def test_two_tables_of_one_name_are_an_error(fabricate, no_figures, monkeypatch):
     study = fabricate()
     compare.compare(study)
+    analyse.analyse(study)
     joined = report.sections
     monkeypatch.setattr(report, "sections", lambda material: joined(material)[:1] * 2)
     with pytest.raises(ValueError, match="two tables .* named 'comparison'"):

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from pipelines import compare, report
+from pipelines import analyse, compare, report
 from pipelines.sections import run_anchor
 
 CHROMIUM = shutil.which("chromium")
@@ -30,6 +30,7 @@ def address(fabricate_here, tmp_path_factory):
         claims = {"more": CLAIM | {"margin": 1.0}, "too_much": CLAIM | {"margin": 90.0}}
         study = fabricate_here(seeds=list(range(7)), claims=claims)
         compare.compare(study)
+        analyse.analyse(study)
         report.report(study)
         return (folder / study.output("report", "index.html")).as_uri()
 
