@@ -95,7 +95,7 @@ def train(run: Run) -> None:
                 parameters=run.parameters_hash("train"),
                 inputs=run.input_receipts("train"),
             )
-            watch.write(scratch, device=_device_name(), **logged(work))
+            watch.write(scratch, **logged(work))
         discard(work)
 
 
@@ -139,12 +139,6 @@ def _split_state(run: Run, state: dict) -> tuple[dict, dict]:
         {name: tensors[name] for name in sorted(names)},
         {name: tensors[name] for name in sorted(state.keys() - names)},
     )
-
-
-def _device_name() -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def main(argv: list[str] | None = None) -> int:
