@@ -38,7 +38,7 @@ test: setup-dev ## all tests that need no GPU
 	python -m pytest -n 2 --dist loadgroup -m "not gpu"
 
 check: setup ## recompute every published table from the published runs
-	python -m pipelines.report --check
+	python -m pipelines.publish --check
 
 lint: setup-dev ## ruff, snakefmt and snakemake --lint
 	ruff check .
@@ -55,10 +55,10 @@ publish: setup ## copy a study's report, metrics and receipts to reports/ and th
 	python -m pipelines.publish --study $(STUDY)
 
 schema: setup ## write params/schema/*.json from the parameter models
-	python -m pipelines.json_schema
+	python -m pipelines.study.json_schema
 
 dvc: setup ## write the dvc.yaml files from params/
-	python -m pipelines.dvc_yaml
+	python -m pipelines.drivers.dvc_yaml
 
 survey: setup ## apply SAR to every packaged config; writes benchmarks/survey.csv
 	python benchmarks/survey.py

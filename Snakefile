@@ -11,8 +11,8 @@ min_version("9.0")
 # The commands import `pipelines` and `sar` from the checkout that holds this file.
 sys.path.insert(0, workflow.basedir)
 
-from pipelines.code import code, source_files
-from pipelines.errors import PipelineError
+from pipelines.base.errors import PipelineError
+from pipelines.drivers.code import code_hash
 from pipelines.study import Study
 
 try:

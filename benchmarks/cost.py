@@ -37,9 +37,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipelines.config import baseline_model
-from pipelines.schema import ModelEntry
+from pipelines.configs.model import baseline_model
 from pipelines.study import Study, params_file, read_params
+from pipelines.study.schema import ModelEntry
 from sar.mmseg import apply_sar, baseline_state_dict
 
 TABLE = Path(__file__).with_suffix(".csv")

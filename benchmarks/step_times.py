@@ -22,10 +22,11 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 
-from pipelines.artifacts import write_whole
-from pipelines.cli import chosen_runs, guarded, stage_parser
-from pipelines.config import optim_wrapper, trained_model
+from pipelines.base.artifacts import write_whole
+from pipelines.configs.model import trained_model
+from pipelines.configs.training import optim_wrapper
 from pipelines.plan import STEP_TIMES, crop
+from pipelines.running.cli import chosen_runs, guarded, stage_parser
 from pipelines.study import Run
 
 KEY = ["device", "model", "method", "crop", "batch"]

@@ -21,7 +21,7 @@ def steps_per_second(study: str, threads: int, steps: int, barrier) -> float:
     from mmseg.structures import SegDataSample
     from mmseg.utils import register_all_modules
 
-    from pipelines.config import baseline_model
+    from pipelines.configs.model import baseline_model
     from pipelines.study import Study
 
     torch.set_num_threads(threads)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from pipelines.cli import guarded, stage_parser
-from pipelines.dvc_yaml import study_file
-from pipelines.errors import PipelineError
+from pipelines.base.errors import PipelineError
+from pipelines.drivers.dvc_yaml import study_file
+from pipelines.running.cli import guarded, stage_parser
 from pipelines.study import Study
 
 _CLEAN = "Data and pipelines are up to date."
@@ -47,7 +47,7 @@ def _run(module: str, *arguments: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = stage_parser(__doc__).parse_args(argv)
+    args = stage_parser("adopt", __doc__).parse_args(argv)
 
     def command() -> None:
         study = Study.load(args.study)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from pipelines.claims import ALPHA, smallest_adjusted_p
-from pipelines.cli import guarded, stage_parser
+from pipelines.compare.claims import ALPHA, smallest_adjusted_p
+from pipelines.running.cli import guarded, stage_parser
 from pipelines.study import Study
 
 
@@ -20,7 +20,7 @@ def check(study: Study) -> None:
     """
     from mmseg.utils import register_all_modules
 
-    from pipelines.config import trained_model
+    from pipelines.configs.model import trained_model
 
     register_all_modules()
     for run in {(run.dataset.name, run.model, run.method): run for run in study.runs}.values():
@@ -40,7 +40,7 @@ def undecidable(study: Study) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = stage_parser(__doc__).parse_args(argv)
+    args = stage_parser("check", __doc__).parse_args(argv)
 
     def command() -> None:
         study = Study.load(args.study)

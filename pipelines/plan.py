@@ -17,13 +17,13 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from pipelines.cards import Download, FilesSource, FirstOf, Part
-from pipelines.cli import guarded, stage_parser
-from pipelines.code import ROOT
-from pipelines.compare import finished
-from pipelines.missing import missing_data, missing_weights
-from pipelines.schema import Optimizer
+from pipelines.fetch.missing import missing_data, missing_weights
+from pipelines.running.cli import guarded, stage_parser
+from pipelines.running.finished import finished
 from pipelines.study import DATA, RESULTS, WORK, Dataset, Run, Study
+from pipelines.study.cards import Download, FilesSource, FirstOf, Part
+from pipelines.study.places import ROOT
+from pipelines.study.schema import Optimizer
 
 STEP_TIMES = ROOT / "benchmarks" / "step_times.csv"
 """Columns device, model, method, crop (height x width, or whole images of a data set), batch
@@ -204,7 +204,7 @@ def _parameters(study: Study, groups: Sequence[Group]) -> dict[str, int]:
     from mmengine.registry import MODELS, init_default_scope
     from mmseg.utils import register_all_modules
 
-    from pipelines.config import baseline_model
+    from pipelines.configs.model import baseline_model
 
     register_all_modules()
     init_default_scope("mmseg")
@@ -228,7 +228,7 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = stage_parser(__doc__).parse_args(argv)
+    args = stage_parser("plan", __doc__).parse_args(argv)
     return guarded(lambda: print(plan(Study.load(args.study)), end=""))
 
 

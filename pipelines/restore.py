@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.artifacts import sha256_file, staged
-from pipelines.cli import guarded, stage_parser
-from pipelines.errors import PipelineError
+from pipelines.base.artifacts import sha256_file, staged
+from pipelines.base.errors import PipelineError
+from pipelines.running.cli import guarded, stage_parser
 from pipelines.study import RESULTS, RUN_STAGES, STUDY_STAGES, Study
 
 
@@ -76,7 +76,7 @@ def _outputs(study: Study) -> Iterator[Path]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = stage_parser(__doc__).parse_args(argv)
+    args = stage_parser("restore", __doc__).parse_args(argv)
 
     def command() -> None:
         study = Study.load(args.study)

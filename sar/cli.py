@@ -86,8 +86,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from sar.bundle import write_bundle
-    from sar.reading import part_of, read_trained
+    from sar.trained.bundle import write_bundle
+    from sar.trained.reading import part_of, read_trained
 
     if args.output.suffix != ".safetensors":
         raise SarError(f"{args.output}: expected a name that ends in .safetensors")
@@ -104,9 +104,9 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from sar.palette import distinct_colours
-    from sar.predict import predict_images
-    from sar.reading import read_trained
+    from sar.trained.palette import distinct_colours
+    from sar.trained.predict import predict_images
+    from sar.trained.reading import read_trained
 
     bundle = read_trained(args.checkpoint, args.config)
     done, failures = predict_images(

@@ -19,7 +19,9 @@ from pathlib import Path
 import psutil
 
 FOLDER = Path(".snakemake")
-_JOB = re.compile(r"-m pipelines\.(fetch|prepare|train|evaluate|compare|report|launch)\b")
+_JOB = re.compile(
+    r"-m pipelines\.(fetch|prepare|train|evaluate|compare|analyse|report|running.launch)\b"
+)
 
 
 def at_work() -> list[str]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines import figures, tables
-from pipelines.compare import write_csv
-from pipelines.sections import Drawing, Part, Pictures, Report, Section, Table
+from pipelines.base.frames import write_csv
+from pipelines.rendering import style, tables
+from pipelines.rendering.parts import Drawing, Part, Pictures, Report, Section, Table
 
 TABLES, FIGURES, RUNTIME = "tables", "figures", "runtime"
 
@@ -33,7 +33,7 @@ def links(section: Section, part: Table | Drawing) -> dict[str, str]:
 
 
 def write(report: Report, folder: Path) -> None:
-    """Write the files of all tables and drawings below `folder`; call inside `figures.drawing()`.
+    """Write the files of all tables and drawings below `folder`; call inside `style.drawing()`.
 
     Raises:
         ValueError: when two tables or two drawings have the same name.
@@ -49,7 +49,7 @@ def write(report: Report, folder: Path) -> None:
         if isinstance(part, Table):
             _write_table(part, target)
         else:
-            figures.save(part.figure, target, part.name)
+            style.save(part.figure, target, part.name)
 
 
 def parts(report: Report) -> Iterator[tuple[Section, Table | Drawing]]:

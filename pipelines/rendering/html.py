@@ -15,9 +15,8 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from PIL import Image
 
-from pipelines import tables
-from pipelines.rendering import files, svg
-from pipelines.sections import Drawing, Picture, Report, Section, Table, Verdicts
+from pipelines.rendering import files, numbers, svg
+from pipelines.rendering.parts import Drawing, Picture, Report, Section, Table, Verdicts
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})
 _HEADERS = ("method", "class", "claim")
@@ -56,7 +55,7 @@ def render(report: Report, folder: Path) -> str:
         kind=lambda part: type(part).__name__.lower(),
         links=files.links,
         rows=lambda table: _rows(table, places),
-        columns=lambda table: zip(table.shown.columns, tables.numeric(table.shown), strict=True),
+        columns=lambda table: zip(table.shown.columns, numbers.numeric(table.shown), strict=True),
         figure=lambda section, part: _figure(section, part, folder),
         picture=_picture,
     )
@@ -84,7 +83,7 @@ def _sentence(text: str) -> str:
 def _rows(table: Table, places: set[str]) -> list[dict[str, Any]]:
     """Each row's id and cells, with the links that lead to a place in this page."""
     aligned = _aligned(table)
-    numbers = dict(zip(table.shown.columns, tables.numeric(table.shown), strict=True))
+    numerical = dict(zip(table.shown.columns, numbers.numeric(table.shown), strict=True))
     header = next((name for name in _HEADERS if name in table.shown), table.shown.columns[0])
     rows = []
     for number in range(len(table.shown)):
@@ -95,7 +94,7 @@ def _rows(table: Table, places: set[str]) -> list[dict[str, Any]]:
             {
                 "tag": Markup('th scope="row"') if column == header else "td",
                 "html": aligned[column][number],
-                "kind": _kind(column, table.shown[column].iloc[number], numbers[column]),
+                "kind": _kind(column, table.shown[column].iloc[number], numerical[column]),
                 "strong": (number, column) in table.strong,
                 "anchor": anchor if (anchor := anchors.get(column)) in places else None,
             }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 
 from pipelines.rendering import files
-from pipelines.sections import Drawing, Pictures, Report, Section, Table, Text, Verdicts
+from pipelines.rendering.parts import Drawing, Pictures, Report, Section, Table, Text, Verdicts
 
 
 def render(report: Report) -> str:

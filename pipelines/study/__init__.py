@@ -25,8 +25,7 @@ from pipelines.study.places import (
     WEIGHTS_SHOWN,
     WORK,
 )
-from pipelines.study.run import Run
-from pipelines.study.study import Claimed, Study, published_names
+from pipelines.study.study import Claimed, Run, Study, published_names
 
 __all__ = [
     "CHECKSUMS",

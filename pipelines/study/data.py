@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipelines.cards import (
+from pipelines.base.errors import PipelineError
+from pipelines.study.cards import (
     ArchivePart,
     DataCard,
     DigitsSource,
@@ -15,8 +16,6 @@ from pipelines.cards import (
     FolderPart,
     WeightsPart,
 )
-from pipelines.errors import PipelineError
-from pipelines.schema import ModelEntry, Pretrained
 from pipelines.study.parameters import hash_of, params_file, read_params
 from pipelines.study.places import (
     DATASET_STAGES,
@@ -26,6 +25,7 @@ from pipelines.study.places import (
     WEIGHTS_DECIDED_BY,
     stage_outputs,
 )
+from pipelines.study.schema import ModelEntry, Pretrained
 
 
 @dataclass(frozen=True)

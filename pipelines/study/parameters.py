@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipelines.artifacts import sha256_json
-from pipelines.errors import PipelineError
-from pipelines.schema import Strict
+from pipelines.base.artifacts import sha256_json
+from pipelines.base.errors import PipelineError
 from pipelines.study.places import PARAMS
+from pipelines.study.schema import Strict
 
 _Model = TypeVar("_Model", bound=Strict)
 

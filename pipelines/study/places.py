@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout that this package lies in, or the folder that it is installed into."""
+
 PARAMS = Path("params")
 DATA = Path("data")
 RESULTS = Path("results")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipelines.cards import DataCard
-from pipelines.errors import PipelineError
-from pipelines.schema import Claim, Evaluation, ModelEntry, Override, Strict, StudyFile, Training
+from pipelines.base.errors import PipelineError
+from pipelines.study.cards import DataCard
+from pipelines.study.checks import check_claims, check_runs
 from pipelines.study.data import Dataset, Weights
 from pipelines.study.parameters import (
     hash_of,
@@ -21,17 +21,28 @@ from pipelines.study.parameters import (
 )
 from pipelines.study.places import (
     DATASET_STAGES,
+    ENTRY_OF_TRAINING,
     MODEL_STAGES,
     REFERENCE,
     REPORTS,
     RESULTS,
     RUN_STAGES,
+    SEEN_IN_TRAINING,
     STUDY_STAGES,
     WEIGHTS_SHOWN,
     WORK,
     stage_outputs,
 )
-from pipelines.study.run import Run
+from pipelines.study.schema import (
+    Claim,
+    Evaluation,
+    Method,
+    ModelEntry,
+    Override,
+    Strict,
+    StudyFile,
+    Training,
+)
 
 _Model = TypeVar("_Model", bound=Strict)
 
@@ -52,6 +63,102 @@ class Claimed:
     against: str
     seeds: list[int]
     """Those that pair the two methods."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a data set, a model, a method and a seed of a study."""
+
+    study: Study = field(repr=False, compare=False)
+    dataset: Dataset
+    model: str
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset.name}/{self.model}/{self.method}/seed{self.seed}"
+
+    @property
+    def entry(self) -> ModelEntry:
+        return self.study.models[self.model]
+
+    @property
+    def spec(self) -> Method:
+        return self.study.file.methods[self.method]
+
+    @cached_property
+    def training(self) -> Training:
+        """The study's recipe with what it overrides for this data set, model and method."""
+        return self.study.training_of(self.dataset.name, self.model, self.method)
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """How the study evaluates this data set and model."""
+        return self.study.evaluation_of(self.dataset.name, self.model)
+
+    @property
+    def keeps_predictions(self) -> bool:
+        """Whether evaluate keeps what it predicts: of the study's first seed, to be looked at."""
+        return self.evaluation.gallery > 0 and self.seed == self.study.file.seeds[0]
+
+    def folder(self, stage: str) -> Path:
+        """Where `stage` (train or evaluate) of this run writes."""
+        return self.study.folder_of_run(self.name, stage)
+
+    def output(self, stage: str, name: str) -> Path:
+        if name not in (*RUN_STAGES[stage], "receipt.json", "runtime.json"):
+            raise KeyError(f"stage {stage} declares no output {name}")
+        return self.folder(stage) / name
+
+    def input_receipts(self, stage: str) -> list[Path]:
+        """The receipts that `stage` depends on; they stand for the large files behind them."""
+        if stage == "train":
+            return [self.dataset.receipt, *([self.weights.receipt] if self.weights else [])]
+        return [self.dataset.receipt, self.output("train", "receipt.json")]
+
+    @property
+    def weights(self) -> Weights | None:
+        """What the model's backbone starts from; None for random weights."""
+        return self.study.weights.get(self.model)
+
+    def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
+        """All that determines what `stage` writes besides its inputs: no titles, no labels.
+
+        `defaults=False` leaves out what has its default value.
+        """
+
+        def values(model: Strict, **kwargs: Any) -> dict[str, Any]:
+            return model.model_dump(exclude_defaults=not defaults, **kwargs)
+
+        own = ENTRY_OF_TRAINING if stage == "evaluate" else {"pretrained"}
+        parameters = {
+            "model": values(self.entry, exclude={"title"} | own),
+            **values(self.study.file, include={"threads", "processes", "image_scale"}),
+        }
+        if stage == "train" and self.weights is not None:
+            parameters["model"]["pretrained"] = self.weights.parameters(
+                "weights", defaults=defaults
+            )
+        if stage == "evaluate":
+            return parameters | {"evaluation": values(self.evaluation)}
+        if self.training.validation_interval is not None:
+            # The looks at val predict as the evaluation does.
+            seen = values(self.evaluation, include=SEEN_IN_TRAINING)
+            parameters |= {"validation": seen} if seen else {}
+        return parameters | {
+            "plugin": self.spec.plugin,
+            "options": self.spec.options,
+            "training": values(self.training),
+            "seed": self.seed,
+        }
+
+    def parameters_hash(self, stage: str) -> str:
+        return hash_of(self, stage)
+
+    def work(self, key: str) -> Path:
+        """Scratch that survives a kill, under `key`: the hash of parameters and data."""
+        return self.study.work / "runs" / self.name / key[:16]
 
 
 @dataclass(frozen=True)
@@ -89,8 +196,8 @@ class Study:
         models = {name: read_named(path, "models", name, ModelEntry) for name in file.models}
         name = path.stem if variant is None else f"{path.stem}@{variant}"
         study = cls(name, path, file, datasets, models, variant)
-        study._check_runs()
-        study._check_claims()
+        check_runs(study)
+        check_claims(study)
         return study
 
     @classmethod
@@ -113,68 +220,10 @@ class Study:
         }
         return replace(study, name=name, datasets=data, home=REPORTS)
 
-    def _check_runs(self) -> None:
-        """Every run's values are valid, and its data set has the splits that they need."""
-        for dataset in self.datasets.values():
-            for model in self.models:
-                wanted = {"evaluation.split": self.evaluation_of(dataset.name, model).split}
-                for method in self.file.methods:
-                    training = self.training_of(dataset.name, model, method)
-                    self._check_batch(dataset.name, model, method, training.batch_size)
-                    if training.validation_interval is not None:
-                        key = self._origin("validation_interval", dataset.name, model, method)
-                        wanted[key] = "val"
-                for key, split in wanted.items():
-                    if split not in dataset.card.splits:
-                        raise PipelineError(
-                            f"{self.path}: {key}: needs the split {split}, and "
-                            f"{dataset.card_file} has {', '.join(dataset.card.splits)}"
-                        )
-
-    def _origin(self, key: str, dataset: str, model: str, method: str) -> str:
-        """Where the file sets this key of a run's `training`."""
-        origin = "training"
-        for name, override in self._overrides(dataset, model).items():
-            if key in override.training:
-                origin = f"overrides.{name}.training"
-        if key in self.file.methods[method].training:
-            origin = f"methods.{method}.training"
-        return f"{origin}.{key}"
-
-    def _overrides(self, dataset: str, model: str) -> dict[str, Override]:
+    def overrides_of(self, dataset: str, model: str) -> dict[str, Override]:
         """Those that match, in the order in which they are merged."""
         every = self.file.overrides.items()
         return {name: override for name, override in every if override.matches(dataset, model)}
-
-    def _check_batch(self, dataset: str, model: str, method: str, images: int) -> None:
-        accumulate = self.models[model].accumulate
-        parts = self.file.processes * accumulate
-        if images % parts:
-            key = self._origin("batch_size", dataset, model, method)
-            raise PipelineError(
-                f"{self.path}: {key}: {images} images cannot be shared "
-                f"equally by the study's {self.file.processes} processes with the "
-                f"{accumulate} parts each of accumulate in {params_file('models', model)}; "
-                f"expected a multiple of {parts}"
-            )
-
-    def _check_claims(self) -> None:
-        for claimed in self.claims:
-            kind, _, name = claimed.claim.metric.partition("/")
-            evaluation = self.evaluation_of(claimed.dataset, claimed.model)
-            if name == "multi-scale" and kind == "mIoU" and evaluation.multi_scale is None:
-                raise PipelineError(
-                    f"{self.path}: claims.{claimed.name}.metric: runs of {claimed.dataset} / "
-                    f"{claimed.model} have no {claimed.claim.metric}; expected "
-                    "evaluation.multi_scale for them, or a claim about others"
-                )
-            card = self.datasets[claimed.dataset].card
-            if kind == "IoU" and name not in card.classes:
-                raise PipelineError(
-                    f"{self.path}: claims.{claimed.name}.metric: the data set {claimed.dataset!r} "
-                    f"has no class {name!r}; {self.datasets[claimed.dataset].card_file} has "
-                    f"{', '.join(card.classes)}"
-                )
 
     @cached_property
     def claims(self) -> list[Claimed]:
@@ -204,7 +253,7 @@ class Study:
         """The recipe of these runs: the study's, then its `overrides`, then the method's."""
         steps = {
             f"overrides.{name}.training": override.training
-            for name, override in self._overrides(dataset, model).items()
+            for name, override in self.overrides_of(dataset, model).items()
         }
         steps[f"methods.{method}.training"] = self.file.methods[method].training
         return self._merged(self.file.training, steps)
@@ -213,7 +262,7 @@ class Study:
         """How these runs are evaluated: as the study says, then its `overrides`."""
         steps = {
             f"overrides.{name}.evaluation": override.evaluation
-            for name, override in self._overrides(dataset, model).items()
+            for name, override in self.overrides_of(dataset, model).items()
         }
         return self._merged(self.file.evaluation, steps)
 
@@ -289,7 +338,7 @@ class Study:
             parent, files = DATASET_STAGES[stage]
             return stage_outputs(parent / "{dataset}", files)
         if stage in RUN_STAGES:
-            return stage_outputs(self._run_folder("{run}", stage), RUN_STAGES[stage])
+            return stage_outputs(self.folder_of_run("{run}", stage), RUN_STAGES[stage])
         return stage_outputs(self.folder(stage), STUDY_STAGES[stage])
 
     def log(self, stage: str) -> str:
@@ -307,7 +356,7 @@ class Study:
         """The folder of all that its runs write."""
         return self.results / "runs"
 
-    def _run_folder(self, run: str, stage: str) -> Path:
+    def folder_of_run(self, run: str, stage: str) -> Path:
         return self.run_folder / run / stage
 
     @cached_property

@@ -23,11 +23,11 @@ from mmseg.utils import register_all_modules
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipelines.artifacts import read_json
-from pipelines.evaluate import evaluate
-from pipelines.fetch import fetch
-from pipelines.prepare import prepare
-from pipelines.train import train
+from pipelines.base.artifacts import read_json
+from pipelines.evaluate.stage import evaluate
+from pipelines.fetch.stage import fetch
+from pipelines.prepare.stage import prepare
+from pipelines.train.stage import train
 from sar import SemanticAnchorRegularizer
 from sar.mmseg import apply_sar
 from tests.pipelines import mini

@@ -11,10 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipelines import figures
-from pipelines.artifacts import canonical_json, write_receipt
-from pipelines.collect import Collector
-from pipelines.metrics import class_groups, confusion_matrix, headline, scores
+from pipelines.base.artifacts import canonical_json, write_receipt
+from pipelines.base.metrics import class_groups, confusion_matrix, headline, scores
+from pipelines.evaluate.collector import Collector
+from pipelines.rendering import style
 from pipelines.study import Run, Study
 
 CLASSES = ["ground", "9", "rare_one", "null", "gone"]
@@ -33,12 +33,12 @@ def fabricate(tmp_path, monkeypatch):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Figures take most of a report's time; what they show does not matter to every test."""
-    save = figures.save
+    save = style.save
 
     def save_nothing(figure, folder, stem):
         save(Figure(figsize=(0.1, 0.1)), folder, stem)
 
-    monkeypatch.setattr(figures, "save", save_nothing)
+    monkeypatch.setattr(style, "save", save_nothing)
 
 
 @pytest.fixture(scope="session")

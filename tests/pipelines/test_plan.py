@@ -9,15 +9,16 @@ import pandas as pd
 import pytest
 from mmengine.registry import MODELS
 
-from pipelines import fetch, plan
-from pipelines.artifacts import write_receipt
-from pipelines.cards import DataCard
-from pipelines.config import baseline_model
-from pipelines.missing import missing_data, missing_weights
-from pipelines.schema import Pretrained
+from pipelines import plan
+from pipelines.base.artifacts import write_receipt
+from pipelines.configs.model import baseline_model
+from pipelines.fetch import stage as fetch
+from pipelines.fetch.missing import missing_data, missing_weights
 from pipelines.study import Dataset, Study, Weights
+from pipelines.study.cards import DataCard
+from pipelines.study.schema import Pretrained
 from tests.pipelines import mini
-from tests.pipelines.preparing import raw
+from tests.pipelines.prepare import raw
 
 
 @pytest.fixture

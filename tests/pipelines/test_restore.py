@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import analyse, compare, publish, report, restore, verify
-from pipelines.errors import PipelineError
+from pipelines import restore
+from pipelines.analyse import stage as analyse
+from pipelines.base.errors import PipelineError
+from pipelines.compare import stage as compare
+from pipelines.publish import stage as publish
+from pipelines.publish import verify
+from pipelines.report import stage as report
 
 README = "<!-- table:mini -->\n<!-- /table:mini -->\n"
 

@@ -85,8 +85,8 @@ def serve() -> None:
     from mmseg.utils import register_all_modules
 
     # All that the stages import.
-    from pipelines import collect, divergence, evaluate, features, hooks, runner, train  # noqa: F401
-    from pipelines.tracking import live  # noqa: F401
+    from pipelines.evaluate import stage as evaluate
+    from pipelines.train import stage as train
 
     register_all_modules()
     stages = {"train": train.train, "evaluate": evaluate.evaluate}
@@ -115,7 +115,7 @@ def serve() -> None:
 
 def _child(stage: Any, request: dict, output: Path, calls: Path) -> None:
     """Run the stage in this new process, and end it."""
-    from pipelines.cli import guarded
+    from pipelines.running.cli import guarded
     from pipelines.study import Study
 
     os.setsid()

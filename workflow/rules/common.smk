@@ -32,27 +32,32 @@ def declared_report():
 
 
 def of_data_set(stage):
-    """Inputs of a stage of a data set: receipts, a user's own files, and code."""
+    """Inputs of a stage of a data set: receipts and a user's own files."""
 
     def inputs(wildcards):
         data = STUDY.datasets[wildcards.dataset]
-        return [*data.input_receipts(stage), *data.local_files(stage), *sources(stage)]
+        return [*data.input_receipts(stage), *data.local_files(stage)]
 
     return inputs
 
 
 def of_run(stage):
-    """Inputs of a stage of a run: receipts and code."""
+    """Inputs of a stage of a run: receipts."""
 
     def inputs(wildcards):
-        run = STUDY.run(wildcards.run)
-        return [*run.input_receipts(stage), *sources(stage, run)]
+        return STUDY.run(wildcards.run).input_receipts(stage)
 
     return inputs
 
 
-def sources(stage, run=None):
-    return [file for path in code(stage, run) for file in source_files(path)]
+def run_code(stage):
+    """The hash of the code that decides a stage of a run: a parameter, since an edited comment
+    changes a file's time and no result."""
+
+    def of_run(wildcards):
+        return code_hash(stage, STUDY.run(wildcards.run))
+
+    return of_run
 
 
 def card_parameters(stage):

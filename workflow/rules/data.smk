@@ -12,6 +12,7 @@ rule fetch:
         "../envs/semantic-anchors.yaml"
     params:
         card=card_parameters("fetch"),
+        code=code_hash("fetch"),
     shell:
         "python -m pipelines.fetch --dataset {wildcards.dataset} 2>&1 | tee {log}"
 
@@ -27,13 +28,12 @@ rule prepare:
         "../envs/semantic-anchors.yaml"
     params:
         card=card_parameters("prepare"),
+        code=code_hash("prepare"),
     shell:
         "python -m pipelines.prepare --dataset {wildcards.dataset} 2>&1 | tee {log}"
 
 
 rule weights:
-    input:
-        sources("weights"),
     output:
         declared("weights"),
     log:
@@ -42,5 +42,6 @@ rule weights:
         "../envs/semantic-anchors.yaml"
     params:
         entry=weights_parameters,
+        code=code_hash("weights"),
     shell:
         "python -m pipelines.fetch --weights {wildcards.model} 2>&1 | tee {log}"

@@ -16,6 +16,7 @@ rule train:
     params:
         study=STUDY.reference,
         recipe=run_parameters("train"),
+        code=run_code("train"),
     shell:
         "python -m pipelines.train --study {params.study} --run {wildcards.run} 2>&1 | tee {log}"
 
@@ -37,5 +38,6 @@ rule evaluate:
     params:
         study=STUDY.reference,
         recipe=run_parameters("evaluate"),
+        code=run_code("evaluate"),
     shell:
         "python -m pipelines.evaluate --study {params.study} --run {wildcards.run} 2>&1 | tee {log}"

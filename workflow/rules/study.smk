@@ -4,7 +4,6 @@
 rule compare:
     input:
         STUDY.input_receipts("compare"),
-        sources("compare"),
     output:
         declared("compare"),
     log:
@@ -14,6 +13,7 @@ rule compare:
     params:
         study=STUDY.reference,
         parameters=STUDY.parameters_hash("compare"),
+        code=code_hash("compare"),
     shell:
         "python -m pipelines.compare --study {params.study} 2>&1 | tee {log}"
 
@@ -21,7 +21,6 @@ rule compare:
 rule analyse:
     input:
         STUDY.input_receipts("analyse"),
-        sources("analyse"),
     output:
         declared("analyse"),
     log:
@@ -31,6 +30,7 @@ rule analyse:
     params:
         study=STUDY.reference,
         parameters=STUDY.parameters_hash("analyse"),
+        code=code_hash("analyse"),
     shell:
         "python -m pipelines.analyse --study {params.study} 2>&1 | tee {log}"
 
@@ -38,7 +38,6 @@ rule analyse:
 rule report:
     input:
         STUDY.input_receipts("report"),
-        sources("report"),
     output:
         declared_report(),
     log:
@@ -48,5 +47,6 @@ rule report:
     params:
         study=STUDY.reference,
         parameters=STUDY.parameters_hash("report"),
+        code=code_hash("report"),
     shell:
         "python -m pipelines.report --study {params.study} 2>&1 | tee {log}"

@@ -6,8 +6,10 @@ import shutil
 
 import pytest
 
-from pipelines import analyse, compare, report
-from pipelines.sections import run_anchor
+from pipelines.analyse import stage as analyse
+from pipelines.compare import stage as compare
+from pipelines.rendering.parts import run_anchor
+from pipelines.report import stage as report
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [

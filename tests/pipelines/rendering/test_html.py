@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pipelines.rendering import html
-from pipelines.sections import Report, Section, Table, Text, Verdict, Verdicts
+from pipelines.rendering.parts import Report, Section, Table, Text, Verdict, Verdicts
 
 SHOWN = pd.DataFrame(
     {"method": ["A & <b>", "B"], "mIoU": ["32.7 ± 2.4", "23.86 ± 0.85"], "verdict": ["not run"] * 2}

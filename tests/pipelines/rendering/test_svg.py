@@ -3,16 +3,15 @@ from xml.etree import ElementTree
 
 from matplotlib.figure import Figure
 
-from pipelines import figures
-from pipelines.rendering import svg
+from pipelines.rendering import style, svg
 
 
 def drawn(tmp_path, **line):
-    with figures.drawing():
+    with style.drawing():
         figure = Figure(figsize=(2, 2))
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], marker="o", **line)
-        figures.save(figure, tmp_path, "line")
+        style.save(figure, tmp_path, "line")
     return (tmp_path / "line.svg").read_text(encoding="utf-8")
 
 
@@ -38,7 +37,7 @@ def test_greys_become_ink_and_colours_stay(tmp_path):
     grey = svg.inline(drawn(tmp_path, color="0.8"), "a", "", "")
     assert "color-mix(in srgb, var(--ink) 20%, var(--paper))" in grey and "#cccccc" not in grey
     assert "#d55e00" in svg.inline(drawn(tmp_path, color="#D55E00"), "a", "", "")
-    red, green, blue = figures.fixed((128, 128, 128))
+    red, green, blue = style.fixed((128, 128, 128))
     assert "#808081" in svg.inline(drawn(tmp_path, color=(red, green, blue)), "a", "", "")
-    assert figures.fixed((255, 255, 255)) == (1, 1, 254 / 255)
-    assert figures.fixed((1, 2, 3)) == (1 / 255, 2 / 255, 3 / 255)
+    assert style.fixed((255, 255, 255)) == (1, 1, 254 / 255)
+    assert style.fixed((1, 2, 3)) == (1 / 255, 2 / 255, 3 / 255)

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, files with receipts, measuring, metrics, tables as CSV."""

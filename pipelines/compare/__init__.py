@@ -1,0 +1,1 @@
+"""Compare the methods of a study: pairs, intervals, tests, claims."""

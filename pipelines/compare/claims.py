@@ -1,0 +1,162 @@
+"""The verdict on each claim of a study, by one rule that was written down before.
+
+`RULE` is that rule; `judge` applies it, and nothing else decides. Holm's correction goes over all
+tests of the study, also those that are not run: they count as p = 1, so that a partial report never
+says more than the whole one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from pipelines.compare.inference import bca_interval, holm, sign_flip_p, smallest_p
+from pipelines.study import Claimed, Study
+
+ALPHA = 0.05
+
+REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
+
+RULE = {
+    NOT_RUN: "a pair of runs that the claim needs is missing, or has no such score; nothing is "
+    "tested.",
+    REPRODUCED: f"p after Holm is at most {ALPHA}, and the mean difference has the claimed "
+    "direction and reaches the margin. The test is against no difference; the margin is asked of "
+    "the mean.",
+    NOT_REPRODUCED: "the mean difference is short of the margin, and either its whole 95 % "
+    f"interval is, or it has the other direction with p after Holm at most {ALPHA}.",
+    INCONCLUSIVE: "all else; also whatever the numbers are, where the pairs are too few for any p "
+    "to pass Holm's correction.",
+}
+"""When each verdict is given."""
+
+
+def assess(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
+    """Test and judge the claims of `study`.
+
+    Args:
+        scores: one row a finished run and metric: dataset, model, method, seed, metric, value.
+
+    Returns:
+        One row a test, in study order: claim, dataset, model, method, against, metric, direction,
+        margin, pairs (that the study has), n (of them with both scores), mean_difference (method
+        minus against), std_difference, low and high (95 % BCa interval), p, p_holm, p_smallest (the
+        least that p_holm can be with so many pairs), verdict and reason. What is not run has no
+        numbers after n but p_smallest: a test is made once, on all its pairs.
+    """
+    rows = [_measured(claimed, scores) for claimed in study.claims]
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    table["p_holm"] = holm(table["p"])
+    table["p_smallest"] = smallest_adjusted_p(study)
+    judged = [
+        judge(
+            pairs=row.pairs,
+            n=row.n,
+            direction=row.direction,
+            margin=row.margin,
+            mean=row.mean_difference,
+            low=row.low,
+            high=row.high,
+            p_holm=row.p_holm,
+            p_smallest=row.p_smallest,
+        )
+        for row in table.itertuples()
+    ]
+    table[["verdict", "reason"]] = pd.DataFrame(judged, columns=["verdict", "reason"])
+    return table
+
+
+def smallest_adjusted_p(study: Study) -> np.ndarray:
+    """The least p after Holm that each test of `study` can give, known before its runs."""
+    return holm([smallest_p(len(claimed.seeds)) for claimed in study.claims])
+
+
+def judge(
+    *,
+    pairs: int,
+    n: int,
+    direction: str,
+    margin: float,
+    mean: float,
+    low: float,
+    high: float,
+    p_holm: float,
+    p_smallest: float,
+) -> tuple[str, str]:
+    """Verdict and reason by `RULE`.
+
+    Args:
+        pairs, n: how many pairs the claim needs, and how many have both scores.
+        margin: in points, at least 0, in the claimed direction ("higher" or "lower").
+        mean, low, high: the difference, method minus the other, and its interval.
+        p_holm, p_smallest: p after Holm, and the least that it can be with so many pairs.
+    """
+    if n < pairs:
+        return NOT_RUN, f"{n} of {pairs} pairs have both scores"
+    if p_smallest > ALPHA:
+        return INCONCLUSIVE, "too few pairs to reject anything"
+    # From here on positive differences have the claimed direction.
+    if direction == "lower":
+        mean, best = -mean, -low
+    else:
+        best = high
+    significant = p_holm <= ALPHA
+    if mean >= margin:
+        if significant and mean > 0:
+            return REPRODUCED, "significant in the claimed direction, and the margin is reached"
+        return INCONCLUSIVE, "the margin is reached, but the difference is not significant"
+    if significant and mean < 0:
+        return NOT_REPRODUCED, "significant in the other direction"
+    if best < margin:
+        though = ", though significant in the claimed direction" if significant else ""
+        return NOT_REPRODUCED, f"the whole interval is short of the margin{though}"
+    if significant:
+        return INCONCLUSIVE, "significant, but the mean is short of the margin"
+    return INCONCLUSIVE, "not significant, and the interval reaches the margin"
+
+
+_COLUMNS = [
+    *("claim", "dataset", "model", "method", "against", "metric", "direction", "margin"),
+    *("pairs", "n", "mean_difference", "std_difference", "low", "high", "p"),
+]
+
+
+def _measured(claimed: Claimed, scores: pd.DataFrame) -> tuple:
+    claim = claimed.claim
+    differences = _differences(claimed, scores)
+    stated = (
+        *(claimed.name, claimed.dataset, claimed.model, claim.method, claimed.against),
+        *(claim.metric, claim.direction, claim.margin, len(claimed.seeds), len(differences)),
+    )
+    if len(differences) < len(claimed.seeds):
+        return (*stated, *[math.nan] * 5)
+    std = np.std(differences, ddof=1) if len(differences) > 1 else math.nan
+    interval = bca_interval(differences)
+    return (*stated, np.mean(differences), std, *interval, sign_flip_p(differences))
+
+
+def _differences(claimed: Claimed, scores: pd.DataFrame) -> np.ndarray:
+    """Method minus the other, for the seeds that have both scores."""
+    here = (
+        (scores["dataset"] == claimed.dataset)
+        & (scores["model"] == claimed.model)
+        & (scores["metric"] == claimed.claim.metric)
+    )
+    wide = scores[here].pivot(index="seed", columns="method", values="value")
+    wide = wide.reindex(columns=[claimed.claim.method, claimed.against])
+    return (wide[claimed.claim.method] - wide[claimed.against]).dropna().to_numpy()
+
+
+def says_better(claims: pd.DataFrame, dataset: str, model: str, metric: str, best: str) -> bool:
+    """Whether a claim is reproduced by which `best` is better in `metric` than another method."""
+    held = claims[
+        (claims["verdict"] == REPRODUCED)
+        & (claims["dataset"] == dataset)
+        & (claims["model"] == model)
+        & (claims["metric"] == metric)
+    ]
+    higher = held["method"].where(held["direction"] == "higher", held["against"])
+    return bool((higher == best).any())

@@ -1,0 +1,137 @@
+"""The tables of the stage compare: scores, differences, claims, curves, confusions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipelines.base.artifacts import read_json
+from pipelines.base.errors import PipelineError
+from pipelines.base.frames import KEYS, read_csv, write_csv
+from pipelines.base.metrics import GROUPS, MULTI_SCALE, headline
+from pipelines.compare.claims import assess
+from pipelines.compare.statistics import paired_differences, summarise
+from pipelines.study import Run, Study
+
+SCORES = ("mIoU", "mAcc", "aAcc", *(f"mIoU/{group}" for group in GROUPS), MULTI_SCALE)
+"""The metrics of a run besides `IoU/<class>`."""
+
+
+_POINTS = [*KEYS, "seed", "iteration", "metric", "value"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The tables of a study, each under its file's stem; their rows are in study order."""
+
+    runs: pd.DataFrame
+    """KEYS, seed, metric, value."""
+    summary: pd.DataFrame
+    """KEYS, metric, n, mean, std."""
+    paired: pd.DataFrame
+    """KEYS, metric, n, mean_difference, std_difference, wins, low, high, p."""
+    claims: pd.DataFrame
+    """One row a test, as `claims.assess` returns it."""
+    curves: pd.DataFrame
+    """KEYS, iteration, metric, n, mean, std."""
+    confusion: pd.DataFrame
+    """KEYS, truth, prediction, n, mean, std: of the true pixels of a class, in percent."""
+
+    @classmethod
+    def of(cls, study: Study, runs: Sequence[Run], *, curves: bool = True) -> Comparison:
+        """Compare these finished runs of `study`; only seeds that two methods share are paired.
+
+        Without `curves` that table is empty: not every published run kept them.
+        """
+        ordered = sorted(runs, key=lambda run: _position(study, run))
+        scores = pd.concat([_scores(run) for run in ordered], ignore_index=True)
+        points = [_curves(run) for run in ordered] if curves else [pd.DataFrame(columns=_POINTS)]
+        points = pd.concat(points, ignore_index=True)
+        shares = pd.concat([_shares(run) for run in ordered], ignore_index=True)
+        return cls(
+            runs=scores,
+            summary=summarise(scores, [*KEYS, "metric"]),
+            paired=paired_differences(scores, study.file.baseline),
+            claims=assess(study, scores),
+            curves=summarise(points, [*KEYS, "iteration", "metric"]),
+            confusion=summarise(shares, [*KEYS, "truth", "prediction"]),
+        )
+
+    @classmethod
+    def read(cls, study: Study) -> Comparison:
+        """What the stage compare wrote.
+
+        Raises:
+            PipelineError: when it has not run.
+        """
+        return cls(**{field.name: _read(study, field.name) for field in fields(cls)})
+
+    def write(self, folder: Path) -> None:
+        """Write the files; equal tables give equal bytes."""
+        for field in fields(self):
+            write_csv(getattr(self, field.name), folder / f"{field.name}.csv")
+
+
+def flat_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """What metrics.json holds, as {metric: percent}; what the split cannot measure is left out."""
+    per_class = {f"IoU/{name}": value for name, value in metrics["IoU"].items()}
+    present = {name: value for name, value in per_class.items() if value is not None}
+    return headline(metrics) | present
+
+
+def _position(study: Study, run: Run) -> tuple[int, ...]:
+    file = study.file
+    return (
+        file.datasets.index(run.dataset.name),
+        file.models.index(run.model),
+        list(file.methods).index(run.method),
+        file.seeds.index(run.seed),
+    )
+
+
+def _keys(run: Run) -> dict[str, str]:
+    return {"dataset": run.dataset.name, "model": run.model, "method": run.method}
+
+
+def _scores(run: Run) -> pd.DataFrame:
+    path = run.output("evaluate", "metrics.json")
+    metrics = read_json(path)
+    # metrics.json sorts its keys; classes belong in the order of the data card.
+    classes = [f"IoU/{name}" for name in run.dataset.card.classes]
+    scores = flat_scores(metrics)
+    names = [name for name in (*SCORES, *classes) if name in scores]
+    values = [scores[name] for name in names]
+    return pd.DataFrame({**_keys(run), "seed": run.seed, "metric": names, "value": values})
+
+
+def _curves(run: Run) -> pd.DataFrame:
+    path = run.output("train", "curves.csv")
+    if not path.is_file():
+        raise PipelineError(f"{path}: not found; run python -m pipelines.train --run {run.name}")
+    points = pd.read_csv(path).melt("iteration", var_name="metric").dropna(subset="value")
+    points = points.sort_values("iteration", kind="stable")
+    return points.assign(**_keys(run), seed=run.seed)
+
+
+def _shares(run: Run) -> pd.DataFrame:
+    path = run.output("evaluate", "confusion.csv")
+    if not path.is_file():
+        raise PipelineError(f"{path}: not found; run python -m pipelines.evaluate --run {run.name}")
+    pixels = pd.read_csv(path, dtype={"truth": str}, keep_default_na=False).set_index("truth")
+    pixels = pixels[pixels.sum(axis="columns") > 0]
+    shares = 100 * pixels.div(pixels.sum(axis="columns"), axis="index")
+    shares = shares.reset_index().melt("truth", var_name="prediction")
+    return shares.assign(**_keys(run), seed=run.seed)
+
+
+def _read(study: Study, stem: str) -> pd.DataFrame:
+    path = study.output("compare", f"{stem}.csv")
+    if not path.is_file():
+        raise PipelineError(
+            f"{path}: not found; run python -m pipelines.compare --study {study.argument}"
+        )
+    return read_csv(path)

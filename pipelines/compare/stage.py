@@ -1,0 +1,50 @@
+"""Compare the methods of a study over its seeds, from the scores and curves of all its runs.
+
+Writes `runs.csv` (one row a run and metric), `summary.csv` (mean and sample standard deviation over
+seeds), `paired.csv` (difference to the baseline, seed by seed), `claims.csv` (the tests that the
+study file asks for, with their verdicts), `curves.csv` (training curves over seeds) and
+`confusion.csv` (where the pixels of each class went, over seeds). Scores and shares are in percent.
+A class that the split does not contain has no rows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.base.artifacts import Stopwatch, staged, write_receipt
+from pipelines.compare.comparison import Comparison
+from pipelines.running.finished import all_finished
+from pipelines.study import Study
+
+
+def inputs(study: Study) -> list[Path]:
+    """The files that compare reads."""
+    return [
+        path
+        for run in study.runs
+        for path in (
+            run.output("evaluate", "metrics.json"),
+            run.output("evaluate", "confusion.csv"),
+            run.output("train", "curves.csv"),
+        )
+    ]
+
+
+def compare(study: Study) -> None:
+    """Write the tables of `study`.
+
+    Raises:
+        PipelineError: when a run is not finished.
+    """
+    watch = Stopwatch()
+    comparison = Comparison.of(study, all_finished(study))
+    with staged(study.folder("compare")) as scratch:
+        comparison.write(scratch)
+        write_receipt(
+            scratch,
+            stage="compare",
+            subject=study.name,
+            parameters=study.parameters_hash("compare"),
+            inputs=inputs(study),
+        )
+        watch.write(scratch)

@@ -1,0 +1,132 @@
+"""The model's config: what is trained, and the bare model that is evaluated."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import mmseg
+from mmengine.config import Config, ConfigDict
+
+from pipelines.base.errors import PipelineError
+from pipelines.study import Run, params_file
+from pipelines.study.schema import Evaluation, ModelEntry
+
+MMSEG_CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
+
+
+def baseline_model(run: Run) -> ConfigDict:
+    """The model's config without any plug-in: what is trained as baseline and always evaluated.
+
+    Starts from the model entry's config of the installed mmsegmentation package; sets the data
+    set's number of classes in every head. It starts from random weights: published ones are loaded
+    by `pipelines.pretrained`, never by the config's own means, which would unpickle whatever they
+    download.
+
+    Raises:
+        PipelineError: when that package has no such config, or the config starts from published
+            weights and neither the entry nor the study says what to do about them.
+    """
+    model = entry_config(run.model, run.entry).model
+    named = _without_weights(model)
+    said = "pretrained" in run.entry.model_fields_set or run.study.file.from_scratch
+    if named and not said:
+        raise PipelineError(
+            f"{params_file('models', run.model)}: pretrained: not given, and its config starts "
+            f"from {named[0]}; expected the file, urls and sha256 of published weights, or null "
+            f"for random ones (or from_scratch: true in {run.study.path})"
+        )
+    _set_num_classes(model, len(run.dataset.card.classes))
+    crop = run.training.augmentation.crop_size
+    model["data_preprocessor"].update(
+        seg_pad_val=run.dataset.card.ignore_index,
+        **({"size": tuple(crop)} if crop else {"size": None, "size_divisor": 1}),
+    )
+    model["test_cfg"] = test_cfg(run.evaluation)
+    return model
+
+
+def entry_config(name: str, entry: ModelEntry) -> Config:
+    """The config of the installed mmsegmentation package that a model entry starts from, changed
+    as it says.
+
+    Raises:
+        PipelineError: when that package has no such config.
+    """
+    path = MMSEG_CONFIGS / entry.config
+    if not path.is_file():
+        raise PipelineError(
+            f"{params_file('models', name)}: config: the installed mmsegmentation has no "
+            f"{entry.config!r} below .mim/configs"
+        )
+    config = Config.fromfile(path)
+    config.merge_from_dict({"model": entry.model})
+    return config
+
+
+def test_cfg(evaluation: Evaluation) -> dict[str, Any]:
+    """mmseg's name for how an image is predicted: at once, or in windows."""
+    if evaluation.mode == "whole":
+        return {"mode": "whole"}
+    return {
+        "mode": "slide",
+        "crop_size": tuple(evaluation.crop_size),
+        "stride": tuple(evaluation.stride),
+    }
+
+
+def trained_model(run: Run) -> ConfigDict:
+    """The model's config with the method's plug-in applied.
+
+    Raises:
+        PipelineError: when the plug-in cannot be imported or refuses the model or an option.
+    """
+    model = baseline_model(run)
+    if run.spec.plugin is None:
+        return model
+    where = f"{run.study.path}: methods.{run.method}.plugin"
+    module, function = run.spec.plugin.split(":")
+    try:
+        plugin = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise PipelineError(f"{where}: cannot import {run.spec.plugin!r}: {error}") from error
+    try:
+        return plugin(model, **run.spec.options)
+    except (TypeError, ValueError) as error:
+        raise PipelineError(
+            f"{where}: {run.spec.plugin} refuses model {run.model!r} with options "
+            f"{run.spec.options}: {error}"
+        ) from error
+
+
+def _without_weights(node: Any) -> list[str]:
+    """Remove from a model's config what would load published weights; returns what that was."""
+    found = []
+    if isinstance(node, dict):
+        if node.get("pretrained") is not None:
+            found.append(repr(node["pretrained"]))
+            node["pretrained"] = None
+        init = node.get("init_cfg")
+        inits = init if isinstance(init, list) else [init]
+        loading = [each for each in inits if each and each.get("type") == "Pretrained"]
+        if loading:
+            found += [repr(each.get("checkpoint")) for each in loading]
+            node["init_cfg"] = [each for each in inits if each not in loading] or None
+        for value in node.values():
+            found += _without_weights(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            found += _without_weights(value)
+    return found
+
+
+def _set_num_classes(node: Any, num_classes: int) -> None:
+    if isinstance(node, dict):
+        if "num_classes" in node:
+            node["num_classes"] = num_classes
+        for value in node.values():
+            _set_num_classes(value, num_classes)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            _set_num_classes(value, num_classes)

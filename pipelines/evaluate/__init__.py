@@ -1,0 +1,1 @@
+"""Evaluate trained weights: the scores, and what later questions need."""

@@ -1,0 +1,183 @@
+"""Test a model on a split: its predictions, the pixels it confuses, the features it classified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipelines.base.artifacts import Stopwatch, canonical_json, read_json, staged, write_receipt
+from pipelines.base.metrics import confusion_matrix, headline, scores
+from pipelines.running.processes import BatchShare, gathered, rank
+from pipelines.study import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipelines.evaluate.collector import Collector, ImageFeatures
+    from pipelines.evaluate.subject import CheckpointTest
+
+
+class Counted(NamedTuple):
+    """Of one image what the scores and the analysis need; small enough to be sent."""
+
+    stem: str
+    pixels: np.ndarray
+    """(K, K), rows truth, columns prediction."""
+    prediction: np.ndarray
+    features: ImageFeatures | None
+    missing: str
+
+
+class Prediction(NamedTuple):
+    """Of one image: class ids (H, W) and, unless `missing` says why not, its feature map."""
+
+    stem: str
+    truth: np.ndarray
+    prediction: np.ndarray
+    features: np.ndarray | None
+    """(C, h, w), what the last decode head classified."""
+    labels: np.ndarray | None
+    """(h, w), the truth at its resolution."""
+    stride: tuple[float, float] | None
+    """Rows and columns of the model's input for a pixel of the map."""
+    missing: str
+
+
+class Tested(NamedTuple):
+    """A model that is tested, and what is kept of its training."""
+
+    model: Any
+    pipeline: list[dict[str, Any]]
+    """Of mmsegmentation: from an image file to what the model takes."""
+    state: Mapping[str, np.ndarray]
+    """Of the plug-in, by name."""
+    log: Mapping[str, np.ndarray]
+    """The plug-in's diagnostics by name."""
+    inputs: Sequence[Path]
+    """The files that the results come from, for the receipt."""
+
+
+def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None:
+    """Test a model on the split that `run` names, and write what the stage declares."""
+    import numpy as np
+    import pandas as pd
+
+    from pipelines.evaluate.collector import Collector, KeptPredictions
+    from pipelines.evaluate.features import classifier_arrays
+    from pipelines.evaluate.multi_scale import multi_scale_confusion
+
+    info, card, split = read_json(run.dataset.info), run.dataset.card, run.evaluation.split
+    confusion = np.zeros((len(card.classes), len(card.classes)), dtype=np.int64)
+    kept = KeptPredictions(run.keeps_predictions)
+    collector = Collector(card.classes)
+    loader = _loader(run, tested.pipeline)
+    counted = _count(run, _predict(run, tested.model, loader), loader, collector)
+    images = 0
+    for image in gathered(counted, loader.batch_size):
+        images += 1
+        confusion += image.pixels
+        kept.add(image.stem, image.prediction)
+        collector.add(image.stem, image.pixels)
+        if image.missing:
+            collector.without_features(image.missing)
+        else:
+            collector.join_features(image.features)
+    averaged = multi_scale_confusion(run, tested.model) if run.evaluation.multi_scale else None
+    if rank() > 0:
+        return
+    metrics = {
+        "dataset": run.dataset.name,
+        "split": split,
+        "num_images": images,
+        **scores(confusion, card.classes, info["groups"]),
+    }
+    if averaged is not None:
+        metrics["multi-scale"] = scores(averaged, card.classes, info["groups"])
+    with staged(run.folder("evaluate")) as scratch:
+        (scratch / "metrics.json").write_text(canonical_json(metrics), encoding="utf-8")
+        (scratch / "scores.json").write_text(canonical_json(headline(metrics)), encoding="utf-8")
+        table = pd.DataFrame(confusion, index=card.classes, columns=card.classes)
+        table.to_csv(scratch / "confusion.csv", index_label="truth", lineterminator="\n")
+        kept.write(scratch / "predictions.npz")
+        collector.write(
+            scratch / "analysis.npz",
+            classifier=classifier_arrays(tested.model),
+            state=tested.state,
+            log=tested.log,
+        )
+        write_receipt(
+            scratch,
+            stage="evaluate",
+            subject=run.name,
+            parameters=run.parameters_hash("evaluate"),
+            inputs=tested.inputs,
+        )
+        watch.write(scratch)
+
+
+def _loader(run: Run | CheckpointTest, pipeline: list[dict[str, Any]]) -> Any:
+    """A loader of this process's share of the split."""
+    from mmengine.runner import Runner
+
+    from pipelines.configs.images import dataloader
+
+    config = dataloader(run, run.evaluation.split, run.evaluation.batch_size, pipeline)
+    config["sampler"] = {"type": BatchShare, "batch_size": config["batch_size"]}
+    return Runner.build_dataloader(config)
+
+
+def _count(
+    run: Run | CheckpointTest, images: Iterator[Prediction], loader: Any, collector: Collector
+) -> Iterator[Counted]:
+    """What is to be known of each image, done by the process that has it."""
+    card = run.dataset.card
+    for index, image in zip(loader.sampler.indices, images, strict=True):
+        pixels = confusion_matrix(
+            image.truth, image.prediction, len(card.classes), card.ignore_index
+        )
+        features = None
+        if not image.missing:
+            features = collector.of_image(index, image.features, image.labels, image.stride)
+        yield Counted(image.stem, pixels, image.prediction, features, image.missing)
+
+
+def _predict(run: Run | CheckpointTest, model: Any, loader: Any) -> Iterator[Prediction]:
+    """What `model` predicts for every image that `loader` gives, in order."""
+    import numpy as np
+    import torch
+
+    from pipelines.evaluate.features import (
+        NoFeatureMapError,
+        feature_maps,
+        map_labels,
+        record_features,
+    )
+
+    ignore_index = run.dataset.card.ignore_index
+    seen = record_features(model)
+    with torch.inference_mode():
+        for batch in loader:
+            samples, maps, missing = model.test_step(batch), None, ""
+            try:
+                maps = feature_maps(seen, len(samples)).float().cpu()
+            except NoFeatureMapError as error:
+                missing = str(error)
+            seen.clear()
+            for index, sample in enumerate(samples):
+                truth = sample.gt_sem_seg.data[0].cpu()
+                features = labels = stride = None
+                if maps is not None:
+                    features = maps[index].numpy()
+                    labels, stride = map_labels(
+                        truth, sample.metainfo, features.shape[1:], ignore_index
+                    )
+                yield Prediction(
+                    Path(sample.img_path).stem,
+                    truth.numpy(),
+                    sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8),
+                    features,
+                    labels,
+                    stride,
+                    missing,
+                )

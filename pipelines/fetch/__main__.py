@@ -1,0 +1,41 @@
+"""Fetch raw data and published weights: `python -m pipelines.fetch`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pipelines.fetch import stage
+from pipelines.fetch.stage import fetch, fetch_backbone
+from pipelines.running.cli import chosen_datasets, guarded, stage_parser
+from pipelines.study import Study, Weights
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = stage_parser("fetch", stage.__doc__, datasets=True)
+    parser.add_argument(
+        "--weights",
+        metavar="MODEL",
+        help="the published weights of one model, whatever the study (default: all its)",
+    )
+    args = parser.parse_args(argv)
+
+    def command() -> None:
+        for dataset in [] if args.weights else chosen_datasets(args):
+            fetch(dataset)
+            print(f"fetched {dataset.name} into {dataset.raw}")
+        for weights in _chosen_weights(args):
+            fetch_backbone(weights)
+            print(f"fetched weights of {weights.model} into {weights.folder}")
+
+    return guarded(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+
+def _chosen_weights(args: argparse.Namespace) -> list[Weights]:
+    if args.weights is not None:
+        return [Weights.load(args.weights)]
+    return [] if args.dataset else list(Study.load(args.study).weights.values())

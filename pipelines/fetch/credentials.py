@@ -1,0 +1,50 @@
+"""Credentials: from environment variables or ~/.netrc, and written nowhere.
+
+A URL of a data card may hold `${NAME}`, which stands for an environment variable. Messages show the
+card's text, and any user:password@ as ***@. What ~/.netrc (or the file that NETRC names) has for a
+host is used by git and requests themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import quote
+
+from pipelines.base.errors import PipelineError
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_USER_INFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]+@", re.IGNORECASE)
+
+
+def expanded(url: str, where: str) -> str:
+    """`url` with the values of its variables, quoted for a URL.
+
+    Raises:
+        PipelineError: naming a variable that is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in os.environ:
+            raise PipelineError(
+                f"{where}: {redacted(url)}: the environment variable {name} is not set; set it to "
+                "your credential"
+            )
+        return quote(os.environ[name], safe="")
+
+    return _VARIABLE.sub(value, url)
+
+
+def redacted(text: str) -> str:
+    """`text` without the user and password of any URL in it."""
+    return _USER_INFO.sub(r"\1***@", text)
+
+
+def struck(text: str, url: str) -> str:
+    """`text` of another program without the values of the variables in `url`, nor any password."""
+    for name in _VARIABLE.findall(url):
+        value = os.environ.get(name)
+        for spelling in {value, quote(value, safe="")} if value else ():
+            text = text.replace(spelling, f"${{{name}}}")
+    return redacted(text)

@@ -1,0 +1,224 @@
+"""Where the content of one part of a data card is, verified; from this machine or from afar.
+
+`here` looks at what is on this machine: the mirror, the downloads, a user's own folder or archive.
+`afar` asks the network or a publisher's program, and leaves what it gets among the downloads.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pipelines.base.errors import PipelineError
+from pipelines.fetch import checksums, command, download, git, mirror
+from pipelines.fetch.trees import files_with_id, is_text, left_behind, tree_id
+from pipelines.study import Dataset
+from pipelines.study.cards import (
+    ArchivePart,
+    CommandPart,
+    Download,
+    FirstOf,
+    FolderPart,
+    GitPart,
+    Part,
+    UrlPart,
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is common to all parts of one fetch."""
+
+    dataset: Dataset
+    lock: int
+    """Descriptor that programs inherit, see `locks`."""
+    stop: threading.Event
+    """Set when another part has failed."""
+
+
+@dataclass(frozen=True)
+class FileHere:
+    """A file, and what the card says of it."""
+
+    path: Path
+    download: Download
+
+
+@dataclass(frozen=True)
+class FolderHere:
+    """A folder, which of its files count, and where they go below `files/`."""
+
+    path: Path
+    files: list[PurePosixPath]
+    below: str
+
+
+Content = list[FileHere | FolderHere]
+
+
+def here(part: Part | FirstOf, work: Work, where: str) -> Content | None:
+    """The content of `part` where all of it is on this machine; None where it is not.
+
+    Raises:
+        PipelineError: for something in its place that is not what the card says.
+    """
+    match part:
+        case FirstOf():
+            found = (here(each, work, f"{where}.parts.{n}") for n, each in part.parts.items())
+            return next((content for content in found if content is not None), None)
+        case UrlPart():
+            file = _file_here(part, work, where, by_hand=False)
+            return None if file is None else [file]
+        case CommandPart():
+            found = [_file_here(each, work, where, by_hand=True) for each in part.downloads]
+            return None if None in found else found
+        case GitPart():
+            return _git_here(part, work, where)
+        case FolderPart():
+            folder = Path(part.path)
+            return [FolderHere(folder, _listed(folder), "")] if folder.is_dir() else None
+        case ArchivePart():
+            path = Path(part.path)
+            if not path.is_file():
+                file = _file_here(part, work, where, by_hand=True)
+                return None if file is None else [file]
+            _verify(path, part, work, where)
+            return [FileHere(path, part)]
+
+
+def afar(part: Part | FirstOf, work: Work, where: str) -> Content:
+    """The content of `part`, brought to this machine.
+
+    Raises:
+        PipelineError: when it cannot be had, saying what to do.
+    """
+    match part:
+        case FirstOf():
+            return _first(part, work, where)
+        case UrlPart():
+            return [_downloaded(part, work, where)]
+        case CommandPart():
+            return [_from_command(part, each, work, where) for each in part.downloads]
+        case GitPart():
+            mirror.lacks(work.dataset.name, part.folder)
+            git.fetch_folder(part, work.dataset.downloads / part.folder, where, work.lock)
+            return _git_here(part, work, where)
+        case FolderPart():
+            raise PipelineError(f"{where}.path: {part.path}: no such folder; put your files there")
+        case ArchivePart():
+            account = f" (from {part.account})" if part.account else ""
+            raise PipelineError(f"{where}.path: {part.path}: no such file; put it there{account}")
+
+
+def _first(part: FirstOf, work: Work, where: str) -> Content:
+    failures = []
+    for name, each in part.parts.items():
+        try:
+            return afar(each, work, f"{where}.parts.{name}")
+        except PipelineError as error:
+            failures.append(str(error))
+            print(f"{error}\ntrying the next of {where}", file=sys.stderr, flush=True)
+    raise PipelineError("\n".join(failures))
+
+
+def _file_here(wanted: Download, work: Work, where: str, *, by_hand: bool) -> FileHere | None:
+    mirrored = mirror.find(work.dataset.name, wanted.file)
+    if mirrored is not None:
+        _verify(mirrored, wanted, work, where)
+        return FileHere(mirrored, wanted)
+    path = work.dataset.downloads / wanted.file
+    if not path.is_file():
+        return None
+    wrong = checksums.mismatch(path, checksums.expected(work.dataset.name, wanted))
+    if wrong is None:
+        return FileHere(path, wanted)
+    if by_hand:
+        raise PipelineError(f"{where}: {path} {wrong}; {checksums.advice(wanted)}, or delete it")
+    print(f"{path} {wrong}; downloading it again", file=sys.stderr, flush=True)
+    return None
+
+
+def _verify(path: Path, wanted: Download, work: Work, where: str) -> None:
+    wrong = checksums.mismatch(path, checksums.expected(work.dataset.name, wanted))
+    if wrong is not None:
+        raise PipelineError(
+            f"{where}: {path} {wrong}; {checksums.advice(wanted)}, or put the right file there"
+        )
+
+
+def _downloaded(part: UrlPart, work: Work, where: str) -> FileHere:
+    name = work.dataset.name
+    mirror.lacks(name, part.file)
+    target = work.dataset.downloads / part.file
+    expected = checksums.expected(name, part)
+    download.download(part.urls, target, expected, checksums.advice(part), where, work.stop)
+    return FileHere(target, part)
+
+
+def _from_command(part: CommandPart, wanted: Download, work: Work, where: str) -> FileHere:
+    file = _file_here(wanted, work, where, by_hand=True)
+    if file is not None:
+        return file
+    mirror.lacks(work.dataset.name, wanted.file)
+    target = work.dataset.downloads / wanted.file
+    expected = checksums.expected(work.dataset.name, wanted)
+    folder = target.with_name(f"{target.name}.part")
+    left = folder / PurePosixPath(wanted.file).name
+    folder.mkdir(parents=True, exist_ok=True)
+    names = " and ".join(each.file for each in part.downloads)
+    source = f" from {part.account}" if part.account else ""
+    by_hand = f"download {names}{source} and put into {work.dataset.downloads}/"
+    known = any(name in expected for name in checksums.ALGORITHMS)
+    # A kill just after the last byte leaves a whole file, which a program may refuse to resume.
+    if not (known and left.is_file() and checksums.mismatch(left, expected) is None):
+        command.run(part, wanted, folder, by_hand, where, work.lock, work.stop)
+    wrong = checksums.mismatch(left, expected)
+    if wrong is not None:
+        raise PipelineError(
+            f"{where}: {left} {wrong}; {checksums.advice(wanted)}; else delete {folder} and run "
+            "the same command again"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(left, target)
+    shutil.rmtree(folder)
+    return FileHere(target, wanted)
+
+
+def _git_here(part: GitPart, work: Work, where: str) -> Content | None:
+    mirrored = mirror.find(work.dataset.name, part.folder)
+    if mirrored is not None:
+        files = files_with_id(mirrored, part.tree)
+        if files is None:
+            raise PipelineError(
+                f"{where}: the mirror's {mirrored} has git's tree id {tree_id(mirrored)}, expected "
+                f"{part.tree}; put the right files there or unset {mirror.VARIABLE}"
+            )
+        return [FolderHere(mirrored, files, part.folder)]
+    folder = work.dataset.downloads / part.folder
+    files = files_with_id(folder, part.tree) if folder.is_dir() else None
+    return None if files is None else [FolderHere(folder, files, part.folder)]
+
+
+def _listed(folder: Path) -> list[PurePosixPath]:
+    """All files of a user's own folder, also behind links, without what desktops leave there.
+
+    Raises:
+        PipelineError: naming a link that leads in a circle.
+    """
+    files = []
+    for path, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        below = Path(path).relative_to(folder)
+        above = [folder / each for each in below.parents] if below.parts else []
+        real = Path(path).resolve()
+        if any(each.resolve().is_relative_to(real) for each in above):
+            raise PipelineError(f"{path}: a link to a folder above it; remove the link")
+        odd = next((name for name in (*folders, *names) if not is_text(name)), None)
+        if odd is not None:
+            raise PipelineError(f"{path}: {odd!r}: a name that is no UTF-8 text; rename it")
+        files += [PurePosixPath(below / name) for name in sorted(names)]
+    return [file for file in files if not left_behind(file)]

@@ -1,0 +1,120 @@
+"""Labels of Pascal-Context in either of their publications: one JSON file, or MATLAB files.
+
+`trainval_merged.json` is that of the Detail API: `images` (with `file_name`, `image_id`, `phase`)
+and `annos_segmentation` (with `image_id`, `category_id` and a mask in COCO's run-length encoding).
+The older archive has a file `LabelMap` an image. Both use the same ids, up to 459; a data card maps
+those of its classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ijson
+import numpy as np
+import scipy.io
+from pycocotools import mask as coco
+
+from pipelines.base.errors import PipelineError
+from pipelines.prepare.faults import Unusable
+
+JSON = "trainval_merged.json"
+"""Its name below `files/`."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The label of one image in the JSON file."""
+
+    image: str
+    size: tuple[int, int]
+    """(H, W)."""
+    parts: tuple[tuple[int, str], ...]
+    """Category id and run-length code; a later one covers those before it."""
+
+    def __str__(self) -> str:
+        return f"{JSON}, {self.image}"
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The JSON file as far as semantic segmentation needs it."""
+
+    images: dict[str, list[str]]
+    """File names by phase: train, val, test."""
+    masks: dict[str, Masks]
+    """By file name."""
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Read the JSON file piece by piece: as a whole it takes several times its size of memory.
+
+    Raises:
+        PipelineError: when it is not what the Detail API reads.
+    """
+    try:
+        of_id = {image["image_id"]: image for image in _items(path, "images")}
+        parts: dict[int, list[tuple[int, str]]] = {number: [] for number in of_id}
+        for one in _items(path, "annos_segmentation"):
+            code = one["segmentation"]
+            image = of_id[one["image_id"]]
+            if code["size"] != [image["height"], image["width"]]:
+                raise PipelineError(
+                    f"{path}: {image['file_name']} has {image['height']} x {image['width']} pixels "
+                    f"and a mask of {code['size'][0]} x {code['size'][1]}; expected one size"
+                )
+            parts[one["image_id"]].append((one["category_id"], code["counts"]))
+        images: dict[str, list[str]] = {}
+        masks = {}
+        for number, image in of_id.items():
+            name, size = image["file_name"], (image["height"], image["width"])
+            images.setdefault(image["phase"], []).append(name)
+            masks[name] = Masks(name, size, tuple(parts.pop(number)))
+    except (ijson.JSONError, KeyError, TypeError) as error:
+        raise PipelineError(
+            f"{path}: not the annotations of the Detail API ({error!r}); expected the "
+            f"{JSON} that it reads; fetch it again"
+        ) from error
+    return Annotations(images, masks)
+
+
+def from_masks(masks: Masks) -> np.ndarray:
+    """Raw ids (H, W) uint16, 0 where there is no mask.
+
+    Raises:
+        Unusable: when a code is broken.
+    """
+    raw = np.zeros(masks.size, dtype=np.uint16)
+    for category, counts in masks.parts:
+        try:
+            mask = coco.decode({"size": list(masks.size), "counts": counts})
+        except (ValueError, TypeError) as error:
+            raise Unusable(f"has a broken mask of category {category}: {error}") from error
+        raw[mask.astype(bool)] = category
+    return raw
+
+
+def read_mat(path: Path) -> np.ndarray:
+    """Raw ids (H, W) uint16 of a file of the older archive.
+
+    Raises:
+        Unusable: when it cannot be read.
+    """
+    try:
+        content = scipy.io.loadmat(path, appendmat=False, variable_names=["LabelMap"])
+    except Exception as error:  # on broken files scipy raises anything, down to IndexError
+        raise Unusable(f"cannot be read: {error}") from error
+    if "LabelMap" not in content:
+        raise Unusable("holds no LabelMap; expected the archive of 459 labels")
+    raw = content["LabelMap"]
+    if raw.ndim != 2 or raw.dtype.kind not in "ui" or raw.min() < 0 or raw.max() >= 2**16:
+        raise Unusable(f"has a LabelMap {raw.shape} of {raw.dtype}; expected ids (H, W)")
+    return raw.astype(np.uint16)
+
+
+def _items(path: Path, key: str) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        yield from ijson.items(file, f"{key}.item")

@@ -1,0 +1,41 @@
+"""Draw the scenes of the digits data set and write them in the canonical layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pipelines.fetch import glyphs
+from pipelines.prepare import digits, writer
+from pipelines.prepare.account import SplitAccount
+from pipelines.prepare.writer import class_pixels, write_pair
+from pipelines.study import Dataset
+
+
+def write_scenes(dataset: Dataset, folder: Path) -> dict[str, SplitAccount]:
+    """Write `folder/images/` and `folder/labels/`, and account for each split."""
+    spec = dataset.card.source.scenes
+    images, classes = glyphs.read_glyphs(dataset.raw / "glyphs.npy")
+    chosen = digits.split_glyphs(classes, spec.seed)
+    accounts = {}
+    for split in dataset.card.splits:
+        pixels = np.zeros(len(dataset.card.classes), dtype=np.int64)
+
+        def scenes(split=split, pixels=pixels) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            """Each scene, once it is written and counted."""
+            count = range(spec.scenes[split])
+            for index in tqdm(count, desc=f"{dataset.name} {split}", disable=None):
+                image, label = digits.render_scene(
+                    images, classes, chosen[split], spec, split, index
+                )
+                write_pair(image, label, dataset.card, folder, split, f"{index:05d}")
+                pixels += class_pixels(label, dataset.card)
+                yield image, label
+
+        for kind in ("images", "labels"):
+            (folder / kind / split).mkdir(parents=True)
+        accounts[split] = SplitAccount(writer.digest(scenes()), spec.scenes[split], pixels)
+    return accounts

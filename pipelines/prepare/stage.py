@@ -1,0 +1,60 @@
+"""Turn raw data into the one layout that training and evaluation read.
+
+`data/prepared/<dataset>/images/<split>/<stem>.png` (RGB; `.jpg` where an RGB JPEG was copied) and
+`labels/<split>/<stem>.png` (indexed, class ids, the card's ignore index for void), with
+`info.json`: classes, image counts, each class's share of the labelled training pixels, head, mid
+and tail classes, a digest of each split, and the files that were left out.
+"""
+
+from __future__ import annotations
+
+from pipelines.base.artifacts import Stopwatch, canonical_json, staged, write_receipt
+from pipelines.base.errors import PipelineError
+from pipelines.prepare.account import describe
+from pipelines.prepare.files import write_files
+from pipelines.prepare.scenes import write_scenes
+from pipelines.study import Dataset
+from pipelines.study.cards import FilesSource
+
+
+def prepare(dataset: Dataset, jobs: int | None = None) -> None:
+    """Write images, labels, `info.json` and a receipt.
+
+    Args:
+        jobs: processes that read and write files; None for one a processor.
+
+    Raises:
+        PipelineError: when fetch has not run, raw files cannot be used, or a split differs from the
+            digest in the card.
+    """
+    watch, card = Stopwatch(), dataset.card
+    if not dataset.fetched.is_file():
+        raise PipelineError(
+            f"{dataset.fetched}: not found; run python -m pipelines.fetch --dataset {dataset.name}"
+        )
+    with staged(dataset.prepared) as scratch:
+        if isinstance(card.source, FilesSource):
+            accounts = write_files(dataset, scratch, jobs)
+        else:
+            accounts = write_scenes(dataset, scratch)
+        info = describe(card, accounts)
+        _check_digests(dataset, info["digests"])
+        (scratch / "info.json").write_text(canonical_json(info), encoding="utf-8")
+        write_receipt(
+            scratch,
+            stage="prepare",
+            subject=dataset.name,
+            parameters=dataset.parameters_hash("prepare"),
+            inputs=[dataset.fetched],
+            digests=info["digests"],
+        )
+        watch.write(scratch)
+
+
+def _check_digests(dataset: Dataset, digests: dict[str, str]) -> None:
+    for split, expected in dataset.card.digests.items():
+        if digests[split] != expected:
+            raise PipelineError(
+                f"{dataset.card_file}: digests.{split}: expected {expected}, the prepared images "
+                f"and labels have {digests[split]}; they are not the data of the published results"
+            )

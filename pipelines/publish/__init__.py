@@ -1,0 +1,1 @@
+"""Copy a study to the committed `reports/`, and verify what is there."""

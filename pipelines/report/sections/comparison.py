@@ -1,0 +1,214 @@
+"""The comparison of the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pipelines.base.frames import KEYS
+from pipelines.base.metrics import GROUPS, MULTI_SCALE
+from pipelines.compare.claims import says_better
+from pipelines.rendering import numbers
+from pipelines.rendering.numbers import cells, in_words, intervals
+from pipelines.rendering.parts import Section, Table, Text, run_anchor
+from pipelines.report.material import KINDS, PAIRED, Material, labels
+from pipelines.study import Study
+
+COLUMNS = {
+    "mIoU": "mIoU",
+    "mAcc": "mAcc",
+    "aAcc": "aAcc",
+    **{f"mIoU/{group}": group for group in GROUPS},
+    MULTI_SCALE: "multi-scale",
+}
+"""Metrics of the comparison table and their headings; that of several scales has a column only in
+studies that measure it."""
+
+
+def comparison_table(
+    summary: pd.DataFrame, paired: pd.DataFrame, methods: Mapping[str, str]
+) -> pd.DataFrame:
+    """One row a data set, model and method.
+
+    Args:
+        summary, paired: as compare writes them.
+        methods: names of the methods to show, with their labels.
+
+    Returns:
+        Columns `KEYS`, label, seeds; `<heading>_mean` and `<heading>_std` for each of `COLUMNS`
+        (`MULTI_SCALE` where it was measured);
+        pairs, wins, `difference_mean`, `difference_std`, `difference_low` and `difference_high`:
+        mIoU minus the baseline's, and the 95 % interval of the mean.
+    """
+    rows = []
+    chosen = summary[summary["method"].isin(methods)]
+    measured = MULTI_SCALE in set(summary["metric"])
+    shown = {m: h for m, h in COLUMNS.items() if measured or m != MULTI_SCALE}
+    differences = paired[paired["metric"] == "mIoU"].set_index(KEYS)
+    for key, group in chosen.groupby(KEYS, sort=False):
+        scores = group.set_index("metric")
+        row = dict(zip(KEYS, key, strict=True)) | {"label": methods[key[-1]]}
+        row["seeds"] = int(scores.loc["mIoU", "n"])
+        for metric, heading in shown.items():
+            here = scores.loc[metric] if metric in scores.index else {}
+            row[f"{heading}_mean"] = here.get("mean", np.nan)
+            row[f"{heading}_std"] = here.get("std", np.nan)
+        difference = differences.loc[key] if key in differences.index else {}
+        row["pairs"] = difference.get("n", 0)
+        row["wins"] = difference.get("wins", 0)
+        row["difference_mean"] = difference.get("mean_difference", np.nan)
+        row["difference_std"] = difference.get("std_difference", np.nan)
+        row["difference_low"] = difference.get("low", np.nan)
+        row["difference_high"] = difference.get("high", np.nan)
+        rows.append(row)
+    scored = [f"{heading}_{end}" for heading in shown.values() for end in ("mean", "std")]
+    paired_columns = [
+        *("pairs", "wins"),
+        *(f"difference_{statistic}" for statistic in ("mean", "std", "low", "high")),
+    ]
+    table = pd.DataFrame(rows, columns=[*KEYS, "label", "seeds", *scored, *paired_columns])
+    return table.astype({"pairs": int, "wins": int})
+
+
+def shown_comparison(table: pd.DataFrame) -> pd.DataFrame:
+    """`comparison_table` as text, mean and deviation in one cell."""
+    shown = pd.DataFrame(
+        {"data set": table["dataset"], "model": table["model"], "method": table["label"]}
+    )
+    for heading in headings(table):
+        shown[heading] = cells(table, heading)
+    shown["seeds"] = table["seeds"].astype(str)
+    differences = cells(table, "difference", signed=True)
+    shown["mIoU difference"] = [
+        difference + ("" if pairs in (0, seeds) else f" ({pairs} pair{'s' * (pairs > 1)})")
+        for difference, pairs, seeds in zip(
+            differences, table["pairs"], table["seeds"], strict=True
+        )
+    ]
+    shown["95 % interval"] = intervals(table, "difference_low", "difference_high")
+    return shown
+
+
+def winners(table: pd.DataFrame, claims: pd.DataFrame) -> set[tuple[int, str]]:
+    """The best scores of `comparison_table` of which a reproduced claim says that they are better.
+
+    Args:
+        claims: from `claims.assess`.
+
+    Returns:
+        (number of the row, heading).
+    """
+    best = set()
+    rows = table.reset_index(drop=True)
+    for (dataset, model), panel in rows.groupby(["dataset", "model"], sort=False):
+        for metric, heading in COLUMNS.items():
+            if heading not in headings(table):
+                continue
+            means = panel[f"{heading}_mean"].dropna()
+            if len(means) and says_better(
+                claims, dataset, model, metric, panel.loc[means.idxmax(), "method"]
+            ):
+                best.add((means.idxmax(), heading))
+    return best
+
+
+def headings(table: pd.DataFrame) -> list[str]:
+    """Those of `COLUMNS` that `comparison_table` gave this table."""
+    return [heading for heading in COLUMNS.values() if f"{heading}_mean" in table]
+
+
+def comparison(material: Material) -> Section:
+    study, found = material.study, material.comparison
+    table = comparison_table(found.summary, found.paired, labels(study, control=False))
+    kind, _ = KINDS[study.file.kind]
+    caption = (
+        f"{kind}, study `{study.name}`: scores "
+        f"on the {study.file.evaluation.split} split after {_iterations(study)} "
+        "iterations, in percent, mean ± sample standard deviation over seeds; "
+        f"mIoU {PAIRED}, in points, with the 95 % BCa bootstrap interval of its mean, which is "
+        f"too narrow where seeds are few. {_multi_scale(study)}{_tested(study)}"
+    )
+    shown = compared_table("comparison", table, caption, found.claims)
+    return Section("Comparison", [shown, *difference_sentences(study, table)])
+
+
+def compared_table(name: str, table: pd.DataFrame, caption: str, claims: pd.DataFrame) -> Table:
+    shown = shown_comparison(table)
+    own = ["method", *headings(table)]
+    anchors = [
+        dict.fromkeys(own, run_anchor(row.dataset, row.model, row.method))
+        for row in table.itertuples()
+    ]
+    return Table(name, table, shown, caption, anchors, strong=winners(table, claims))
+
+
+def _multi_scale(study: Study) -> str:
+    """What the column multi-scale is, where there is one; ends in a space."""
+    views = {
+        f"scales {', '.join(f'{scale:g}' for scale in views.scales)}"
+        + (", each also mirrored" if views.flip else "")
+        for run in study.runs
+        if (views := run.evaluation.multi_scale) is not None
+    }
+    if not views:
+        return ""
+    return (
+        "Multi-scale: mIoU of the same weights, class probabilities averaged over "
+        f"{'; or '.join(sorted(views))}; all other columns are single-scale. "
+    )
+
+
+def _iterations(study: Study) -> str:
+    """How long the compared methods train: one number, or those of each data set and model."""
+    places: dict[int, set[tuple[str, str]]] = {}
+    for run in study.runs:
+        if not run.spec.control:
+            place = (run.dataset.name, run.model)
+            places.setdefault(run.training.iterations, set()).add(place)
+    if len(places) == 1:
+        return str(*places)
+    pairs = [(dataset, model) for dataset in study.datasets for model in study.models]
+    return ", ".join(
+        f"{iterations} ({_places(study, [pair for pair in pairs if pair in here])})"
+        for iterations, here in places.items()
+    )
+
+
+def _places(study: Study, pairs: Sequence[tuple[str, str]]) -> str:
+    """Pairs of data set and model in words, whole data sets by their name alone."""
+    words = []
+    for dataset in study.datasets:
+        models = [model for name, model in pairs if name == dataset]
+        if len(models) == len(study.models):
+            words.append(dataset)
+        elif models:
+            words.append(f"{dataset} with {', '.join(models)}")
+    return "; ".join(words)
+
+
+def _tested(study: Study) -> str:
+    if not study.file.claims:
+        return "No significance test is made."
+    return (
+        "Nothing here is tested but what the study claimed before its runs: see its report. "
+        "The best score is bold where such a claim is reproduced."
+    )
+
+
+def difference_sentences(study: Study, table: pd.DataFrame) -> list[Text]:
+    """One sentence a method, with its numbers and no adjective."""
+    base = study.file.methods[study.file.baseline].label
+    several = len(study.datasets) * len(study.models) > 1
+    sentences = []
+    for row in table[table["pairs"] > 0].itertuples():
+        where = f" ({row.dataset}, {row.model})" if several else ""
+        difference = numbers.cell(row.difference_mean, row.difference_std, signed=True)
+        seeds = "1 seed" if row.pairs == 1 else f"{row.pairs} paired seeds"
+        within = in_words(row.difference_low, row.difference_high)
+        sentences.append(
+            f"{row.label} minus {base}{where}: mIoU {difference} points over {seeds}{within}; "
+            f"{row.label} has the higher mIoU in {row.wins} of {row.pairs}."
+        )
+    return [Text("\n".join(f"- {sentence}" for sentence in sentences))] if sentences else []

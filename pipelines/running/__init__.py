@@ -1,0 +1,1 @@
+"""How commands run: arguments, processes, devices, progress, and which runs are finished."""

@@ -1,0 +1,313 @@
+"""What may stand in a data card, `params/datasets/<name>.yaml`: strict models, no logic.
+
+A card says what a data set is (classes, colours, licence), where its raw files come from (`parts`)
+and how raw files become images with labels (`splits`, `labels`). A data set that needs no Python is
+one such file.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, Field, model_validator
+
+from pipelines.study.digits import DigitsSpec, Split
+from pipelines.study.schema import Colour, Name, Strict
+
+
+def _below(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts:
+        raise ValueError("expected a path below a folder: not empty, not absolute, without ..")
+    return path
+
+
+ClassId = Annotated[int, Field(ge=0, le=254)]
+RawId = Annotated[int, Field(ge=0, lt=2**16)]
+RelativePath = Annotated[str, AfterValidator(_below)]
+Hexadecimal = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+Sha256 = Annotated[Hexadecimal, Field(min_length=64, max_length=64)]
+Sha1 = Annotated[Hexadecimal, Field(min_length=40, max_length=40)]
+Md5 = Annotated[Hexadecimal, Field(min_length=32, max_length=32)]
+
+
+class DigitsSource(Strict):
+    """Scenes of the handwritten digits that scikit-learn bundles: nothing to download."""
+
+    kind: Literal["digits"]
+    scenes: DigitsSpec
+
+
+class Download(Strict):
+    """A published file: its addresses and what it must be.
+
+    Without a checksum the first one seen is recorded in `params/datasets/checksums.json` and is
+    expected from then on.
+    """
+
+    file: RelativePath
+    """Its name: below `files/`, in the mirror, and among the downloads."""
+    sha256: Sha256 | None = None
+    sha1: Sha1 | None = None
+    md5: Md5 | None = None
+    bytes: Annotated[int, Field(gt=0)] | None = None
+    unpack: bool = False
+    """Take the file for a zip or tar archive, whose content goes into `files/` in its place."""
+    unpacked_bytes: Annotated[int, Field(gt=0)] | None = None
+    """An archive that holds more than this is refused."""
+
+    @model_validator(mode="after")
+    def _an_archive_has_a_bound(self) -> Download:
+        if self.unpack and self.unpacked_bytes is None:
+            raise ValueError("unpack needs unpacked_bytes, a bound on what the archive may hold")
+        if not self.unpack and self.unpacked_bytes is not None:
+            raise ValueError("unpacked_bytes goes with unpack: true")
+        return self
+
+
+class UrlPart(Download):
+    kind: Literal["url"]
+    urls: Annotated[list[Annotated[str, Field(pattern=r"^https?://")]], Field(min_length=1)]
+    """Tried in order, until one gives the right file."""
+
+
+class WeightsPart(UrlPart):
+    """The file of a model entry's `pretrained`, of whose sha256 the first digits may be known."""
+
+    sha256: Annotated[Hexadecimal, Field(min_length=8, max_length=64)]
+
+
+class GitPart(Strict):
+    """A folder of a git repository at one commit."""
+
+    kind: Literal["git"]
+    url: str
+    commit: Sha1
+    folder: RelativePath
+    """Below `files/` as in the repository."""
+    tree: Sha1
+    """The id that git gives to the folder's content."""
+    bytes: Annotated[int, Field(gt=0)] | None = None
+
+
+class CommandPart(Strict):
+    """Files that a program of the data's publisher downloads, usually with an account."""
+
+    kind: Literal["command"]
+    command: Annotated[list[str], Field(min_length=1)]
+    """`{folder}` stands for the folder where it leaves files, `{file}` for the one that is wanted:
+    it runs once for each of `downloads` that is not there. It has no terminal."""
+    downloads: Annotated[list[Download], Field(min_length=1)]
+    install: str | None = None
+    """How a user gets the program."""
+    credentials: list[str] = []
+    """Environment variables whose values it reads as lines of its input, where all are set; they
+    are written nowhere. Without them the program has to know its user on its own."""
+    account: str | None = None
+    """Where a user gets an account."""
+
+
+class FolderPart(Strict):
+    """A folder that is on this machine already, such as a user's own images and masks."""
+
+    kind: Literal["folder"]
+    path: str
+    """From the project's root, or absolute. Its content goes into `files/`."""
+
+
+class ArchivePart(Download):
+    """A file that is on this machine already, or that a person has to put there.
+
+    Without a checksum it may be any, and a changed one is fetched again.
+    """
+
+    kind: Literal["archive"]
+    path: str
+    """From the project's root, or absolute."""
+    account: str | None = None
+    """Where a user can get it."""
+
+
+Part = Annotated[
+    UrlPart | GitPart | CommandPart | FolderPart | ArchivePart, Field(discriminator="kind")
+]
+
+
+Published = Annotated[UrlPart | GitPart | CommandPart, Field(discriminator="kind")]
+
+
+class FirstOf(Strict):
+    """Parts of which one is enough: the first that can be had.
+
+    None is a user's own folder or archive, since a change of it has to be seen before fetch runs.
+    """
+
+    kind: Literal["first_of"]
+    parts: Annotated[dict[Name, Published], Field(min_length=2)]
+
+
+def _places(part: Part | FirstOf) -> set[PurePosixPath]:
+    """What a part is called among the downloads and in the mirror."""
+    match part:
+        case FirstOf():
+            return set().union(*map(_places, part.parts.values()))
+        case CommandPart():
+            return {PurePosixPath(each.file) for each in part.downloads}
+        case GitPart():
+            return {PurePosixPath(part.folder)}
+        case Download():
+            return {PurePosixPath(part.file)}
+    return set()
+
+
+class Pairs(Strict):
+    """Which files are the images of a split, and which label belongs to each.
+
+    `images` and `labels` are folders, or paths whose `*` stand for parts of a name: what a `*` of
+    `images` matches replaces the same `*` of `labels`. In folders, an image's label has its stem.
+    An image keeps its stem as its name; where two of a split have one stem, all of that split are
+    named by their paths, with `__` for each slash.
+
+    The JSON of Pascal-Context says itself which images a split has, whatever `labels` and `list`.
+    """
+
+    images: RelativePath
+    labels: RelativePath
+    list: RelativePath | None = None
+    """A text file with a line an image: the stem alone, or the path of the image below `files/`,
+    and then that of its label if the image has another than by the rule above. Without a list, all
+    that `images` matches."""
+    strip: str | None = None
+    """What the list's paths begin with and the files' paths do not."""
+
+    @model_validator(mode="after")
+    def _stars_agree(self) -> Pairs:
+        stars = self.images.count("*"), self.labels.count("*")
+        if stars[0] != stars[1]:
+            raise ValueError(
+                f"images has {stars[0]} * and labels {stars[1]}; expected as many in both"
+            )
+        if self.strip is not None and self.list is None:
+            raise ValueError("strip goes with list: it shortens the paths of a list")
+        return self
+
+
+class Labels(Strict):
+    """How the pixels of a raw label name their class."""
+
+    encoding: Literal["index", "colour", "pascal_context"] = "index"
+    """`index`: the value of a grey or indexed image (8 or 16 bit); `colour`: the palette's colour;
+    `pascal_context`: masks of the Pascal-Context JSON or of its .mat archive."""
+    reduce_zero: bool = False
+    """Raw 0 is void and raw k is class k-1."""
+    mapping: dict[RawId, ClassId] | None = None
+    """Class ids by raw id; a raw id that it lacks is void only if `ignore` or `others` say so."""
+    ignore: list[RawId] = []
+    """Raw ids that are void."""
+    ignore_colours: list[Colour] = []
+    """Colours that are void."""
+    others: Literal["error", "ignore"] = "error"
+    """What to do with raw ids and colours that nothing above speaks of."""
+
+    @model_validator(mode="after")
+    def _options_fit_the_encoding(self) -> Labels:
+        if self.ignore_colours and self.encoding != "colour":
+            raise ValueError("ignore_colours goes with encoding: colour")
+        if self.encoding == "colour" and (self.reduce_zero or self.mapping or self.ignore):
+            raise ValueError("encoding colour reads classes from palette; expected no raw ids")
+        both = sorted(set(self.ignore) & set(self.mapping or {}))
+        if both:
+            raise ValueError(f"raw id {both[0]} stands in ignore and in mapping; expected one")
+        if self.reduce_zero and self.mapping is not None:
+            raise ValueError("reduce_zero and mapping contradict each other; expected one of them")
+        return self
+
+
+class FilesSource(Strict):
+    """Images and labels in files, published somewhere or a user's own."""
+
+    kind: Literal["files"]
+    parts: Annotated[
+        dict[Name, Annotated[Part | FirstOf, Field(discriminator="kind")]], Field(min_length=1)
+    ]
+    splits: Annotated[dict[Split, Pairs], Field(min_length=1)]
+    labels: Labels = Labels()
+    faulty: Literal["error", "skip"] = "error"
+    """Whether a pair that cannot be used stops prepare, or is left out and counted."""
+
+    @model_validator(mode="after")
+    def _parts_keep_apart(self) -> FilesSource:
+        """They are fetched side by side, into one folder of downloads."""
+        taken: dict[PurePosixPath, str] = {}
+        for name, part in self.parts.items():
+            for path in _places(part):
+                for other, owner in taken.items():
+                    if owner != name and (path.is_relative_to(other) or other.is_relative_to(path)):
+                        raise ValueError(
+                            f"parts {owner} and {name} both have {path}; expected file and folder "
+                            "names of their own"
+                        )
+                taken[path] = name
+        return self
+
+    @model_validator(mode="after")
+    def _trains(self) -> FilesSource:
+        if "train" not in self.splits:
+            raise ValueError(f"splits has {', '.join(self.splits)}; expected train among them")
+        return self
+
+
+class DataCard(Strict):
+    """`params/datasets/<name>.yaml`: what a data set is and where it comes from."""
+
+    title: str
+    classes: Annotated[list[str], Field(min_length=2, max_length=255)]
+    palette: list[Colour]
+    ignore_index: Annotated[int, Field(ge=0, le=255)] = 255
+    source: Annotated[DigitsSource | FilesSource, Field(discriminator="kind")]
+    digests: dict[Split, str] = {}
+    """sha256 over the decoded arrays of each split; prepare refuses other data."""
+    licence: str
+    citation: str
+    homepage: str | None = None
+
+    @property
+    def splits(self) -> list[Split]:
+        """The splits that the data set has, in the order train, val, test."""
+        source = self.source
+        has = source.splits if isinstance(source, FilesSource) else source.scenes.scenes
+        return [split for split in get_args(Split) if split in has]
+
+    @model_validator(mode="after")
+    def _one_colour_a_class(self) -> DataCard:
+        if len(self.palette) != len(self.classes):
+            raise ValueError(
+                f"palette has {len(self.palette)} colours for {len(self.classes)} classes; "
+                "expected one a class"
+            )
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes holds a name twice; expected distinct names")
+        if self.ignore_index < len(self.classes):
+            raise ValueError(
+                f"ignore_index {self.ignore_index} is the id of class "
+                f"{self.classes[self.ignore_index]!r}; expected an id that no class has"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_fit_the_classes(self) -> DataCard:
+        if not isinstance(self.source, FilesSource):
+            return self
+        labels, count = self.source.labels, len(self.classes)
+        for raw, index in (labels.mapping or {}).items():
+            if index >= count:
+                raise ValueError(
+                    f"source.labels.mapping.{raw} is {index}, expected 0 to {count - 1}"
+                )
+        if labels.encoding == "colour":
+            colours = [tuple(c) for c in (*self.palette, *labels.ignore_colours)]
+            twice = next((c for c in colours if colours.count(c) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{list(twice)} is the colour of two things; expected one each")
+        return self

@@ -1,0 +1,99 @@
+"""What a study file must agree with besides its schema: data sets, processes, claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pipelines.base.errors import PipelineError
+from pipelines.study.data import Dataset
+from pipelines.study.parameters import params_file
+from pipelines.study.schema import Claim, Evaluation, ModelEntry, Override, StudyFile, Training
+
+
+class _Claimed(Protocol):
+    name: str
+    claim: Claim
+    dataset: str
+    model: str
+
+
+class Checked(Protocol):
+    """What the checks ask of a `Study`."""
+
+    path: Path
+    file: StudyFile
+    datasets: Mapping[str, Dataset]
+    models: Mapping[str, ModelEntry]
+
+    @property
+    def claims(self) -> Sequence[_Claimed]: ...
+
+    def training_of(self, dataset: str, model: str, method: str) -> Training: ...
+
+    def evaluation_of(self, dataset: str, model: str) -> Evaluation: ...
+
+    def overrides_of(self, dataset: str, model: str) -> Mapping[str, Override]: ...
+
+
+def check_runs(study: Checked) -> None:
+    """Every run's values are valid, and its data set has the splits that they need."""
+    for dataset in study.datasets.values():
+        for model in study.models:
+            wanted = {"evaluation.split": study.evaluation_of(dataset.name, model).split}
+            for method in study.file.methods:
+                training = study.training_of(dataset.name, model, method)
+                _check_batch(study, dataset.name, model, method, training.batch_size)
+                if training.validation_interval is not None:
+                    key = _origin(study, "validation_interval", dataset.name, model, method)
+                    wanted[key] = "val"
+            for key, split in wanted.items():
+                if split not in dataset.card.splits:
+                    raise PipelineError(
+                        f"{study.path}: {key}: needs the split {split}, and "
+                        f"{dataset.card_file} has {', '.join(dataset.card.splits)}"
+                    )
+
+
+def _origin(study: Checked, key: str, dataset: str, model: str, method: str) -> str:
+    """Where the file sets this key of a run's `training`."""
+    origin = "training"
+    for name, override in study.overrides_of(dataset, model).items():
+        if key in override.training:
+            origin = f"overrides.{name}.training"
+    if key in study.file.methods[method].training:
+        origin = f"methods.{method}.training"
+    return f"{origin}.{key}"
+
+
+def _check_batch(study: Checked, dataset: str, model: str, method: str, images: int) -> None:
+    accumulate = study.models[model].accumulate
+    parts = study.file.processes * accumulate
+    if images % parts:
+        key = _origin(study, "batch_size", dataset, model, method)
+        raise PipelineError(
+            f"{study.path}: {key}: {images} images cannot be shared "
+            f"equally by the study's {study.file.processes} processes with the "
+            f"{accumulate} parts each of accumulate in {params_file('models', model)}; "
+            f"expected a multiple of {parts}"
+        )
+
+
+def check_claims(study: Checked) -> None:
+    for claimed in study.claims:
+        kind, _, name = claimed.claim.metric.partition("/")
+        evaluation = study.evaluation_of(claimed.dataset, claimed.model)
+        if name == "multi-scale" and kind == "mIoU" and evaluation.multi_scale is None:
+            raise PipelineError(
+                f"{study.path}: claims.{claimed.name}.metric: runs of {claimed.dataset} / "
+                f"{claimed.model} have no {claimed.claim.metric}; expected "
+                "evaluation.multi_scale for them, or a claim about others"
+            )
+        card = study.datasets[claimed.dataset].card
+        if kind == "IoU" and name not in card.classes:
+            raise PipelineError(
+                f"{study.path}: claims.{claimed.name}.metric: the data set {claimed.dataset!r} "
+                f"has no class {name!r}; {study.datasets[claimed.dataset].card_file} has "
+                f"{', '.join(card.classes)}"
+            )

@@ -1,0 +1,91 @@
+"""The view of a whole study: the run that holds the comparison, and what the study asks."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+
+from pipelines.base.artifacts import sha256_json
+from pipelines.study import Study
+from pipelines.track.view import STUDY_KEY, Point, View, finished, key
+
+
+def study_view(study: Study) -> View:
+    """The view of the comparison; it has the numbers and figures as soon as they are there."""
+    file = study.file
+    facts = {
+        "kind": file.kind,
+        "datasets": ", ".join(file.datasets),
+        "models": ", ".join(file.models),
+        "methods": ", ".join(file.methods),
+        "baseline": file.baseline,
+        "seeds": ", ".join(str(seed) for seed in file.seeds),
+        "iterations": _iterations(study),
+    }
+    stages = {
+        name: stage
+        for name in ("compare", "report")
+        if (stage := finished(study, name)) is not None
+    }
+    compare, report = stages.get("compare"), stages.get("report")
+    parts = {name: stage.fingerprint for name, stage in stages.items()}
+    ends = [stage.ended for stage in stages.values() if stage.ended]
+    shown = (
+        *("*.md", "*.html", "*.csv", "table.tex", "receipt.json", "runtime.json"),
+        *("*.png", "figures/*", "tables/*"),
+    )
+    folder = study.folder("report")
+    found = {path for glob in shown for path in folder.glob(glob)}
+    shown_in = {
+        path: "/".join(("report", *path.relative_to(folder).parts[:-1])) for path in sorted(found)
+    }
+    return View(
+        key=(STUDY_KEY, study.name),
+        title=f"{study.name}: comparison",
+        parts={"study": sha256_json(facts)} | parts,
+        params=facts,
+        points=list(_comparison(study)) if compare else [],
+        tags={"study": study.name},
+        inputs=[],
+        files=[(path.as_posix(), place) for path, place in shown_in.items()] if report else [],
+        texts={},
+        started=compare.started if compare else None,
+        ended=max(ends, default=None),
+        status="FINISHED" if compare else "SCHEDULED",
+    )
+
+
+def _iterations(study: Study) -> str:
+    """How long the compared methods train, each number that there is."""
+    numbers = {run.training.iterations for run in study.runs if not run.spec.control}
+    return ", ".join(str(number) for number in sorted(numbers))
+
+
+def question(study: Study) -> str:
+    """What the study asks, in Markdown."""
+    return f"## {study.file.title}\n\n{study.file.description.strip()}\n"
+
+
+def result(study: Study) -> str:
+    """The result table of the study's report, in Markdown; nothing where it is not made yet."""
+    if finished(study, "report") is None:
+        return ""
+    return study.output("report", "table.md").read_text(encoding="utf-8")
+
+
+def _comparison(study: Study) -> Iterator[Point]:
+    """Means and paired differences; the scores of single classes stay in the report's table."""
+    columns = {
+        "summary": ("mean", "std", "n"),
+        "paired": ("mean_difference", "std_difference", "n"),
+    }
+    for table, wanted in columns.items():
+        with study.output("compare", f"{table}.csv").open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row["metric"].startswith("IoU/"):
+                    continue
+                where = "/".join(row[name] for name in ("dataset", "model", "method", "metric"))
+                for column in wanted:
+                    if row[column]:
+                        name = key(f"{table}/{where}/{column}")
+                        yield Point(name, float(row[column]), 0, 0.0)

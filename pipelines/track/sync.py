@@ -1,0 +1,109 @@
+"""Send a study, or one run of it, to the tracking store; and say in one line what was not sent."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from dataclasses import dataclass
+
+from pipelines.base.errors import PipelineError
+from pipelines.study import Run, Study
+from pipelines.track import registry, store
+from pipelines.track.connection import connection, shown_uri, tracking_uri
+from pipelines.track.links import fitting, run_tables
+from pipelines.track.run_view import run_view
+from pipelines.track.study_view import question, result, study_view
+from pipelines.track.view import STUDY_KEY, View
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a sync left in the store."""
+
+    experiment: str
+    runs: dict[str, str]
+    """The store's id of each run, by the run's name."""
+
+
+def sync(study: Study, run: Run | None = None, *, register: bool = False) -> Shown:
+    """Bring the store to what the local files say about `run`, or about the whole study.
+
+    Args:
+        register: also bring the model registry there, which takes the weights along.
+
+    Raises:
+        Exception: whatever keeps the store from holding all of it.
+    """
+    views: dict[str, View] = {}
+    unreadable = []
+    for item in study.runs if run is None else [run]:
+        try:
+            view = run_view(item)
+        except PipelineError as error:
+            unreadable.append(str(error))
+            continue
+        if view is not None:
+            views[item.name] = view
+    with connection() as client:
+        experiment = store.open_experiment(client, study.name, question(study))
+        index = store.find_records(client, experiment, None if run is None else run.name)
+        known = index.get((STUDY_KEY, study.name))
+        if run is None or known is None:
+            parent = store.bring(client, experiment, index, study_view(study))
+        else:
+            # The comparison waits for the study's own sync: it changes when all runs are there.
+            parent = known.info.run_id
+        ids = {
+            name: store.bring(client, experiment, index, view, parent)
+            for name, view in views.items()
+        }
+        if run is None:
+            store.adopt(client, index, parent)
+            tables = run_tables(study, experiment, views, ids)
+            note = fitting([question(study), result(study), *tables])
+            store.describe(client, index[STUDY_KEY, study.name], note)
+        if register:
+            for item in registry.registered_runs(study):
+                if item.name in views and not views[item.name].grows:
+                    registry.register(client, item, views[item.name], ids[item.name])
+    if unreadable:
+        raise PipelineError("; ".join(unreadable))
+    return Shown(experiment, ids)
+
+
+def attempt(study: Study, run: Run | None = None, *, register: bool = False) -> Shown | None:
+    """`sync` as well as it can be done: what could not be sent is one warning in the log, not an
+    error."""
+    try:
+        return sync(study, run, register=register)
+    # Whatever it is, a full disk or an MLflow that does not import, the work itself is done and
+    # must not fail for it.
+    except Exception as error:
+        warn_unsent(study, run, error)
+        return None
+
+
+def warn_unsent(study: Study, run: Run | None, error: Exception) -> None:
+    """Say once what is not sent, why, and how to send it."""
+    what = f"study {study.name}" if run is None else f"run {run.name} of study {study.name}"
+    words = ["python", "-m", "pipelines.track", "--study", study.argument]
+    command = shlex.join(words if run is None else [*words, "--run", run.name])
+    warn(f"{what} is not all sent", error, command)
+
+
+def warn(what: str, error: Exception, command: str) -> None:
+    uri = shown_uri()
+    reason = _reason(error).replace(tracking_uri(), uri)
+    _log.warning("MLflow (%s): %s: %s. Send it with: %s", uri, what, reason, command)
+
+
+def _reason(error: BaseException) -> str:
+    """One line: what `error` says, and at its root, which MLflow's messages bury or leave out."""
+    root = error
+    while root.__cause__ or root.__context__:
+        root = root.__cause__ or root.__context__
+    first, last = (" ".join(str(e).split()) or type(e).__name__ for e in (error, root))
+    first = first if len(first) <= 200 else f"{first[:200]} ..."
+    return first if last in first else f"{first}: {last[:200]}"

@@ -1,0 +1,1 @@
+"""Train a run: a training that survives kills and does not depend on the machine."""

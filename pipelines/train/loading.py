@@ -1,0 +1,82 @@
+"""Training images loaded in worker processes, the same as without them.
+
+Which worker loads a batch, and what it loaded before, must not matter. So the sampler numbers the
+batches, and a worker sets its random generators by that number before it loads one: to the state
+in which `ReseedHook` has them when the training's own process loads the batch. Weights are equal
+to the bit for any number of workers, and a resumed training sees what an uninterrupted one sees.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmengine.config import ConfigDict
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_rank
+from mmengine.registry import DATA_SAMPLERS, DATASETS
+from torch.utils.data import Dataset
+
+from pipelines.train.hooks import reseed
+
+
+def in_workers(loader: ConfigDict, workers: int, seed: int) -> ConfigDict:
+    """The config of a training loader, made one that loads in `workers` processes.
+
+    Args:
+        loader: as `config.dataloader` gives it for the split train.
+        seed: that of `ReseedHook`.
+    """
+    loader = copy.deepcopy(loader)
+    loader["num_workers"] = workers
+    loader["persistent_workers"] = True
+    loader["sampler"] |= {"type": "NumberedSampler", "batch_size": loader["batch_size"]}
+    loader["dataset"] = {"type": "ReseededDataset", "dataset": loader["dataset"], "seed": seed}
+    return loader
+
+
+@DATA_SAMPLERS.register_module()
+class NumberedSampler(InfiniteSampler):
+    """The stream of an `InfiniteSampler` as pairs of the batch's number and the image's index."""
+
+    def __init__(self, *args: Any, batch_size: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.batch_size = batch_size
+        self.skipped = 0
+
+    def skip(self, num_samples: int) -> None:
+        """Go on where a resumed training was."""
+        super().skip(num_samples)
+        self.skipped = num_samples
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        for position, index in enumerate(super().__iter__(), self.skipped):
+            yield position // self.batch_size, index
+
+
+@DATASETS.register_module()
+class ReseededDataset(Dataset):
+    """A dataset that is asked for whole batches, by the pairs of `NumberedSampler`."""
+
+    def __init__(self, dataset: dict[str, Any], seed: int) -> None:
+        self.dataset = DATASETS.build(dataset)
+        self.seed = seed
+        self.rank = get_rank()
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        return self.dataset.metainfo
+
+    def full_init(self) -> None:
+        self.dataset.full_init()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, pair: tuple[int, int]) -> Any:
+        raise TypeError(f"got {pair!r}, expected a whole batch, which is seeded as one")
+
+    def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> list[Any]:
+        reseed(self.seed, pairs[0][0], self.rank)
+        return [self.dataset[index] for _, index in pairs]

@@ -1,0 +1,91 @@
+"""Data cards of data in files: contradictions are named."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import pytest
+from pydantic import ValidationError
+
+from pipelines.study import Dataset
+from tests.pipelines.prepare import raw
+
+
+def test_the_splits_of_a_card_stand_in_their_order():
+    splits = {s: {"images": f"im/{s}", "labels": f"an/{s}"} for s in ("test", "train")}
+    assert raw.card(splits).splits == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"mapping": {7: 0}, "ignore": [7]}, "raw id 7 stands in ignore and in mapping"),
+        ({"mapping": {7: 0}, "reduce_zero": True}, "contradict each other"),
+        ({"mapping": {7: 3}}, "source.labels.mapping.7 is 3, expected 0 to 2"),
+        ({"encoding": "colour", "ignore": [7]}, "expected no raw ids"),
+        ({"ignore_colours": [[1, 2, 3]]}, "ignore_colours goes with encoding: colour"),
+        (
+            {"encoding": "colour", "ignore_colours": [raw.PALETTE[1]]},
+            r"\[0, 200, 0\] is the colour of two things",
+        ),
+    ],
+)
+def test_labels_that_contradict_themselves(labels, message):
+    with pytest.raises(ValidationError, match=message):
+        raw.card(labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ({"images": "im/*.png", "labels": "an"}, "1 [*] and labels 0"),
+        ({"images": "im", "labels": "an", "strip": "/x/"}, "strip goes with list"),
+        ({"images": "../im", "labels": "an"}, "below a folder"),
+        ({"images": "/im", "labels": "an"}, "below a folder"),
+    ],
+)
+def test_pairs_that_contradict_themselves(pairs, message):
+    with pytest.raises(ValidationError, match=message):
+        raw.card({"train": pairs})
+
+
+def test_there_has_to_be_a_train_split():
+    with pytest.raises(ValidationError, match="splits has val; expected train"):
+        raw.card({"val": {"images": "im", "labels": "an"}})
+
+
+_URL = {"kind": "url", "file": "a.zip", "urls": ["https://a.org/a.zip"], "md5": "0" * 32}
+_PARTS = {
+    "archive": _URL,
+    "repository": {
+        **{"kind": "git", "url": "https://a.org/r", "folder": "f"},
+        **{"commit": "1" * 40, "tree": "2" * 40},
+    },
+    "either": {
+        "kind": "first_of",
+        "parts": {"one": _URL | {"file": "b"}, "url": _URL | {"file": "c"}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "valid"),
+    [
+        (("archive", "urls"), ["https://b.org/a.zip"], True),
+        (("repository", "url"), "https://b.org/r", True),
+        (("either", "parts", "url", "urls"), ["https://b.org/c"], True),
+        (("archive", "md5"), "1" * 32, False),
+        (("repository", "tree"), "3" * 40, False),
+        (("either", "parts", "url", "md5"), "1" * 32, False),
+    ],
+)
+def test_a_mended_address_leaves_all_work_valid_and_another_file_does_not(keys, value, valid):
+    before = Dataset("made_up", raw.card(parts=_PARTS))
+    parts = copy.deepcopy(_PARTS)
+    functools.reduce(dict.__getitem__, keys[:-1], parts)[keys[-1]] = value
+    after = Dataset("made_up", raw.card(parts=parts))
+    assert after.card != before.card
+    assert (after.parameters_hash("fetch") == before.parameters_hash("fetch")) is valid
+    # Prepare sees the files alone, by the receipt of fetch.
+    assert after.parameters_hash("prepare") == before.parameters_hash("prepare")
