@@ -247,3 +247,15 @@ def test_contrast_begins_late():
     module = PixelContrast(K, C, max_views=3, start=2)
     losses = [run(module, *scene())["loss_contrast"].item() for _ in range(4)]
     assert losses[:2] == [0, 0] and min(losses[2:]) > 0
+
+
+def test_each_iteration_samples_other_pixels_and_the_same_again_when_resumed():
+    module, given = PixelContrast(K, C, max_views=3), scene()
+    losses, states = [], []
+    for _ in range(2):
+        states.append({name: value.clone() for name, value in module.state_dict().items()})
+        losses.append(run(module, *given)["loss_contrast"].item())
+    assert losses[0] != losses[1]
+    resumed = PixelContrast(K, C, max_views=3)
+    resumed.load_state_dict(states[1])
+    assert run(resumed, *given)["loss_contrast"].item() == losses[1]
