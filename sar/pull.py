@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["pixel_to_anchor_pull", "resize_labels"]
+__all__ = ["count_classes", "count_valid", "pixel_to_anchor_pull", "resize_labels"]
 
 # Elements of scratch. On a CPU a block of 1 MiB (float32) stays in a core's cache between the three
 # passes over it; on a GPU few large launches win, and 128 MiB is still little beside a batch of
@@ -50,6 +50,7 @@ def pixel_to_anchor_pull(
     semantic_anchors: Tensor,
     ignore_index: int | None = 255,
     pixels: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """L_p2a without its weight: mean over channels and valid pixels of (f - m[label]) squared.
 
@@ -65,6 +66,7 @@ def pixel_to_anchor_pull(
         ignore_index: label of the pixels to leave out; None leaves out none.
         pixels: 0-dim tensor, the number of pixels to divide by; the valid pixels of this batch by
             default.
+        weights: (K,), of the pixels of each class; 1 by default.
 
     Returns:
         Scalar of the compute type; 0 where no pixel is valid.
@@ -73,8 +75,20 @@ def pixel_to_anchor_pull(
     if pixels is None:
         pixels = count_valid(labels, ignore_index)
     # One pixel at least: an empty sum is 0, not 0 / 0.
-    total = _SquaredDistance.apply(features, labels, semantic_anchors.detach(), ignore_index)
+    total = _SquaredDistance.apply(
+        features, labels, semantic_anchors.detach(), ignore_index, weights
+    )
     return total / (pixels.clamp(min=1).to(total.dtype) * features.shape[1])
+
+
+def count_classes(labels: Tensor, num_classes: int, ignore_index: int | None) -> Tensor:
+    """Number of labels of each class, (K,) float64; nothing here waits for a GPU."""
+    labels = labels.long().reshape(-1)
+    if ignore_index is not None:
+        labels = torch.where(labels == ignore_index, num_classes, labels)
+    counts = torch.zeros(num_classes + 1, dtype=torch.float64, device=labels.device)
+    ones = torch.ones(1, dtype=torch.float64, device=labels.device)
+    return counts.scatter_add_(0, labels, ones.expand(len(labels)))[:num_classes]
 
 
 def count_valid(labels: Tensor, ignore_index: int | None) -> Tensor:
@@ -85,16 +99,16 @@ def count_valid(labels: Tensor, ignore_index: int | None) -> Tensor:
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """Sum over channels and valid pixels of (f - m[label]) squared."""
+    """Sum over channels and valid pixels of (f - m[label]) squared, times the class's weight."""
 
     @staticmethod
-    def forward(ctx, features, labels, semantic_anchors, ignore_index):
-        ctx.save_for_backward(features, labels, semantic_anchors)
+    def forward(ctx, features, labels, semantic_anchors, ignore_index, weights):
+        ctx.save_for_backward(features, labels, semantic_anchors, weights)
         ctx.ignore_index = ignore_index
         # Only the channels of one pixel are added in float32, pixels and blocks in float64: the
         # error does not grow with the size of the map.
         total = torch.zeros((), dtype=torch.float64, device=features.device)
-        blocks = _residuals(features, labels, semantic_anchors, ignore_index)
+        blocks = _residuals(features, labels, semantic_anchors, ignore_index, weights)
         for _, residual, valid in blocks:
             distances = residual.square_().sum_to_size(valid.shape)
             total += torch.dot(distances.double().view(-1), valid.double().view(-1))
@@ -103,14 +117,14 @@ class _SquaredDistance(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_total):
-        features, labels, semantic_anchors = ctx.saved_tensors
+        features, labels, semantic_anchors, weights = ctx.saved_tensors
         layout = torch.channels_last if _pixels_first(features) else torch.contiguous_format
         gradient = torch.empty_like(features, memory_format=layout)
         factor = 2 * grad_total
-        blocks = _residuals(features, labels, semantic_anchors, ctx.ignore_index, gradient)
+        blocks = _residuals(features, labels, semantic_anchors, ctx.ignore_index, weights, gradient)
         for block, residual, valid in blocks:
             torch.mul(residual, valid * factor, out=block)
-        return gradient, None, None, None
+        return gradient, None, None, None, None
 
 
 def _residuals(
@@ -118,12 +132,13 @@ def _residuals(
     labels: Tensor,
     semantic_anchors: Tensor,
     ignore_index: int | None,
+    weights: Tensor | None = None,
     mirror: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Stream over f - m[label] in blocks (channels, pixels), or turned for channels_last.
 
     Yields a block of ``mirror``, its residual (2-dim, in a scratch that the next block overwrites)
-    and the validity of its pixels as 0 and 1, with a 1 in place of the channels. ``mirror`` is a
+    and the weight of its pixels (0 for void), with a 1 in place of the channels. ``mirror`` is a
     tensor laid out like the features (the features themselves by default).
     """
     mirror = features if mirror is None else mirror
@@ -134,6 +149,8 @@ def _residuals(
         mask = labels != ignore_index
         labels = torch.where(mask, labels, 0)
         valid = mask.to(dtype)
+    if weights is not None:
+        valid = valid * weights.to(dtype)[labels]
     limit = _BLOCK_CPU if features.device.type == "cpu" else _BLOCK_GPU
     n, channels = features.shape[:2]
     limit = max(limit, channels)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from numbers import Real
 
 import torch
 import torch.distributed as dist
@@ -17,10 +16,60 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sar.anchors import make_anchors
+from sar.checks import check_choice, check_flag, check_integer, check_number
 from sar.embedding import AnchorEmbedding
-from sar.pull import count_valid, pixel_to_anchor_pull, resize_labels
+from sar.pull import count_classes, count_valid, pixel_to_anchor_pull, resize_labels
 
-__all__ = ["SemanticAnchorRegularizer", "check_options"]
+__all__ = ["SemanticAnchorRegularizer", "check_options", "scaled_momentum"]
+
+
+def check_options(
+    *,
+    pull_weight: float = 0.1,
+    aux_weight: float = 1.0,
+    filter_confidence: float = 0.9,
+    update_confidence: float = 0.8,
+    momentum: float = 0.999,
+    pull_mean: str = "pixels",
+    pull_target: str = "class",
+    gated: bool = True,
+    embedded: bool = True,
+) -> None:
+    """Check the options of `SemanticAnchorRegularizer`, its anchors apart.
+
+    Raises:
+        ValueError: naming the argument, its value and what was expected.
+    """
+    check_number("pull_weight", pull_weight)
+    check_number("aux_weight", aux_weight)
+    check_number("filter_confidence", filter_confidence, "(0, 1]")
+    check_number("update_confidence", update_confidence, "(0, 1]")
+    check_number("momentum", momentum, "[0, 1]")
+    check_choice("pull_mean", pull_mean, ("pixels", "classes"))
+    check_choice("pull_target", pull_target, ("class", "common"))
+    check_flag("gated", gated)
+    check_flag("embedded", embedded)
+
+
+def scaled_momentum(iterations: int | None) -> float:
+    """The momentum whose half-life is the share of a training that 0.999's is of 80,000 iterations.
+
+    The released code takes 0.999 whatever the training's length. In a short one the semantic
+    anchors then stay where they were first put: after 1,000 iterations 37 % of them is still their
+    first value.
+
+    Returns:
+        0.999 ** (80000 / iterations): 0.948 for 1,500, 0.923 for 1,000.
+
+    Raises:
+        ValueError: for no iterations.
+    """
+    if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 1:
+        raise ValueError(
+            f"momentum='auto' with iterations={iterations!r}: expected the number of iterations of "
+            "the training, at least 1"
+        )
+    return 0.999 ** (80_000 / iterations)
 
 
 class SemanticAnchorRegularizer(nn.Module):
@@ -46,18 +95,24 @@ class SemanticAnchorRegularizer(nn.Module):
     Args:
         num_classes: K, at least 2.
         channels: C, channels of the features that enter the classifier.
-        anchors: "gaussian" (the paper's), "orthonormal", "simplex", or the anchors as a (K, C)
-            tensor or list.
+        anchors: "gaussian" (the paper's), "orthonormal", "simplex", "learned" (gaussian, and
+            trained by L_aux-ce like the embedding), or the anchors as a (K, C) tensor or list.
         pull_weight: weight of L_p2a.
         aux_weight: weight of L_aux-ce.
         filter_confidence: above this p_k an anchor is left alone; in (0, 1].
         update_confidence: the gate's threshold; in (0, 1], and 1 never opens it.
-        momentum: of the semantic anchors; in [0, 1].
+        momentum: of the semantic anchors; in [0, 1]. 1 keeps their first value.
+        pull_mean: "pixels" (the paper's), or "classes": the pull averaged over the pixels of each
+            class and then over the classes present, so that rare ones weigh as much as frequent.
+        pull_target: "class" (the paper's), or "common": a placebo, all pixels are pulled to one
+            point, the mean of the semantic anchors.
+        gated: False lets the anchors move and pull in every iteration.
+        embedded: False leaves the embedding out: e = A.
         ignore_index: label of the pixels to leave out; None leaves out none.
         generator: CPU generator of all random draws; None takes torch's global one.
 
     Attributes:
-        anchors: buffer (K, C), A.
+        anchors: buffer (K, C), A; a parameter if learned.
         semantic_anchors: buffer (K, C), m; zero until the gate opens for the first time.
         initialized: buffer, 0-dim bool: m has its first value.
         follows: whether m moves in train mode, True at first. Gradient accumulation sets it to
@@ -84,21 +139,29 @@ class SemanticAnchorRegularizer(nn.Module):
         filter_confidence: float = 0.9,
         update_confidence: float = 0.8,
         momentum: float = 0.999,
+        pull_mean: str = "pixels",
+        pull_target: str = "class",
+        gated: bool = True,
+        embedded: bool = True,
         ignore_index: int | None = 255,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        _check_integer("num_classes", num_classes, 2)
-        _check_integer("channels", channels, 1)
+        check_integer("num_classes", num_classes, 2)
+        check_integer("channels", channels, 1)
         check_options(
             pull_weight=pull_weight,
             aux_weight=aux_weight,
             filter_confidence=filter_confidence,
             update_confidence=update_confidence,
             momentum=momentum,
+            pull_mean=pull_mean,
+            pull_target=pull_target,
+            gated=gated,
+            embedded=embedded,
         )
         if ignore_index is not None:
-            _check_integer("ignore_index", ignore_index)
+            check_integer("ignore_index", ignore_index)
         if generator is not None and not (
             isinstance(generator, torch.Generator) and generator.device.type == "cpu"
         ):
@@ -110,15 +173,24 @@ class SemanticAnchorRegularizer(nn.Module):
         self.filter_confidence = float(filter_confidence)
         self.update_confidence = float(update_confidence)
         self.momentum = float(momentum)
+        self.pull_mean = pull_mean
+        self.pull_target = pull_target
+        self.gated = gated
         self.ignore_index = ignore_index
-        self.register_buffer("anchors", make_anchors(anchors, num_classes, channels, generator))
+        if isinstance(anchors, str) and anchors == "learned":
+            start = make_anchors("gaussian", num_classes, channels, generator)
+            self.anchors = nn.Parameter(start)
+        else:
+            self.register_buffer("anchors", make_anchors(anchors, num_classes, channels, generator))
         self.register_buffer("semantic_anchors", torch.zeros(num_classes, channels))
         self.register_buffer("initialized", torch.tensor(False))
-        self.embedding = AnchorEmbedding(channels, generator)
+        self.embedding = AnchorEmbedding(channels, generator) if embedded else None
         self.follows = True
         self.confidence: Tensor | None = None
         self.gate: Tensor | None = None
         self.lag: Tensor | None = None
+
+    check_options = staticmethod(check_options)
 
     def forward(
         self, features: Tensor, labels: Tensor, classifier: Callable[[Tensor], Tensor]
@@ -144,17 +216,17 @@ class SemanticAnchorRegularizer(nn.Module):
         """
         self._check_inputs(features, labels)
         with torch.autocast(features.device.type, enabled=False):
-            embedded = self.embedding(self.anchors)
+            embedded = self._embed()
             log_p, correct = self._score(classifier(embedded))
             loss_aux_ce = self.aux_weight * self._auxiliary_cross_entropy(log_p)
 
             gate = (correct & (-log_p.detach() < -math.log(self.update_confidence))).all()
+            if not self.gated:
+                gate = torch.ones_like(gate)
             labels = resize_labels(labels, features.shape[-2:]).long()
-            pixels, gate, world = self._agree(count_valid(labels, self.ignore_index), gate)
+            counts, gate, world = self._agree(self._count(labels), gate)
             semantic_anchors, ready = self._follow(embedded.detach().flatten(1), gate)
-            pull = pixel_to_anchor_pull(
-                features, labels, semantic_anchors, self.ignore_index, pixels
-            )
+            pull = self._pull(features, labels, semantic_anchors, counts)
             # Each process has its share of the sum over the pixels of all; the mean over processes
             # divides by their number.
             pull = pull * (self.pull_weight * world)
@@ -164,6 +236,10 @@ class SemanticAnchorRegularizer(nn.Module):
         self.gate = gate
         self.lag = self._distance(embedded.detach().flatten(1), semantic_anchors)
         return {"loss_aux_ce": loss_aux_ce, "loss_p2a": loss_p2a}
+
+    def logged(self) -> dict[str, Tensor]:
+        """Two values of the last forward for a training's log, 0-dim tensors."""
+        return {"min_confidence": self.confidence.min(), "gate": self.gate.float()}
 
     def diagnostics(self) -> dict[str, Tensor]:
         """How the anchors stand after the last forward, for a log: detached 1-D tensors.
@@ -187,7 +263,35 @@ class SemanticAnchorRegularizer(nn.Module):
             f"pull_weight={self.pull_weight}, aux_weight={self.aux_weight}, "
             f"filter_confidence={self.filter_confidence}, "
             f"update_confidence={self.update_confidence}, momentum={self.momentum}, "
-            f"ignore_index={self.ignore_index}"
+            f"pull_mean={self.pull_mean}, pull_target={self.pull_target}, gated={self.gated}, "
+            f"embedded={self.embedding is not None}, ignore_index={self.ignore_index}"
+        )
+
+    def _embed(self) -> Tensor:
+        """e, (K, C, 1, 1)."""
+        if self.embedding is None:
+            return self.anchors[:, :, None, None]
+        return self.embedding(self.anchors)
+
+    def _count(self, labels: Tensor) -> Tensor:
+        """What the pull divides by: the valid pixels, 0-dim, or those of each class, (K,)."""
+        if self.pull_mean == "pixels":
+            return count_valid(labels, self.ignore_index)
+        return count_classes(labels, self.num_classes, self.ignore_index)
+
+    def _pull(
+        self, features: Tensor, labels: Tensor, semantic_anchors: Tensor, counts: Tensor
+    ) -> Tensor:
+        """L_p2a without its weight, of this process's pixels."""
+        if self.pull_target == "common":
+            semantic_anchors = semantic_anchors.mean(dim=0).expand_as(semantic_anchors)
+        pixels, weights = counts, None
+        if self.pull_mean == "classes":
+            # Each pixel is divided by those of its class, and by the classes present.
+            pixels = (counts > 0).sum()
+            weights = 1 / counts.clamp(min=1)
+        return pixel_to_anchor_pull(
+            features, labels, semantic_anchors, self.ignore_index, pixels, weights
         )
 
     def _score(self, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,15 +316,15 @@ class SemanticAnchorRegularizer(nn.Module):
         weights = hard / (hard.sum() + 1e-9)
         return -(weights * log_p).sum()
 
-    def _agree(self, pixels: Tensor, gate: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Valid pixels and gate of all processes, and the number of processes."""
+    def _agree(self, counts: Tensor, gate: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Counts of pixels and gate of all processes, and the number of processes."""
         distributed = self.training and dist.is_available() and dist.is_initialized()
         world = dist.get_world_size() if distributed else 1
         if world == 1:
-            return pixels, gate, 1
-        both = torch.stack([pixels, gate.to(pixels.dtype)])
+            return counts, gate, 1
+        both = torch.cat([counts.reshape(-1), gate.to(counts.dtype).reshape(1)])
         dist.all_reduce(both)
-        return both[0], both[1] == world, world
+        return both[:-1].reshape(counts.shape), both[-1] == world, world
 
     def _follow(self, embedded: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
         """Let the semantic anchors follow the embedded ones (K, C) where the gate is open.
@@ -271,39 +375,3 @@ class SemanticAnchorRegularizer(nn.Module):
                 f"labels hold {found[:8]}, expected 0..{self.num_classes - 1}"
                 + ("" if self.ignore_index is None else f" or ignore_index={self.ignore_index}")
             )
-
-
-def check_options(
-    *,
-    pull_weight: float = 0.1,
-    aux_weight: float = 1.0,
-    filter_confidence: float = 0.9,
-    update_confidence: float = 0.8,
-    momentum: float = 0.999,
-) -> None:
-    """Check the numeric options of `SemanticAnchorRegularizer`.
-
-    Raises:
-        ValueError: naming the argument, its value and what was expected.
-    """
-    for name, value in (("pull_weight", pull_weight), ("aux_weight", aux_weight)):
-        if not _is_number(value) or value < 0:
-            raise ValueError(f"{name}={value!r}: expected a finite number >= 0")
-    for name, value in (
-        ("filter_confidence", filter_confidence),
-        ("update_confidence", update_confidence),
-    ):
-        if not _is_number(value) or not 0 < value <= 1:
-            raise ValueError(f"{name}={value!r}: expected a number in (0, 1]")
-    if not _is_number(momentum) or not 0 <= momentum <= 1:
-        raise ValueError(f"momentum={momentum!r}: expected a number in [0, 1]")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check_integer(name: str, value: object, low: int | None = None) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or (low is not None and value < low):
-        bound = "" if low is None else f" >= {low}"
-        raise ValueError(f"{name}={value!r}: expected an integer{bound}")

@@ -13,10 +13,18 @@ from collections.abc import Mapping
 
 from mmseg.models import BaseSegmentor, EncoderDecoder
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import CrossEntropyLoss
 from mmseg.registry import MODELS
 from torch import nn
 
-__all__ = ["UnsupportedModelError", "check_config", "check_head", "find_class", "last_head"]
+__all__ = [
+    "UnsupportedModelError",
+    "check_config",
+    "check_head",
+    "cross_entropies",
+    "find_class",
+    "last_head",
+]
 
 # What the structure alone would refuse without a helpful word, or would let through.
 _REASONS = {
@@ -75,6 +83,27 @@ def check_head(head: nn.Module) -> None:
     if not hasattr(getattr(head, "conv_seg", None), "in_channels"):
         raise UnsupportedModelError(f"{name}: it has no convolution conv_seg as its classifier")
     _check_scores(name, head.num_classes, head.conv_seg.out_channels)
+
+
+def cross_entropies(head: nn.Module) -> list[nn.Module]:
+    """The softmax cross-entropies of a decode head, those of its other branches included.
+
+    Raises:
+        UnsupportedModelError: if it has none, or beside them one of another kind.
+    """
+    losses = head.loss_decode
+    losses = list(losses) if isinstance(losses, nn.ModuleList) else [losses]
+    softmax = [
+        x for x in losses if type(x) is CrossEntropyLoss and not (x.use_sigmoid or x.use_mask)
+    ]
+    others = [x for x in losses if x not in softmax and "CrossEntropy" in type(x).__name__]
+    if others or not softmax:
+        names = ", ".join(type(x).__name__ for x in losses)
+        raise UnsupportedModelError(
+            f"{type(head).__name__}: its losses are {names}; the method changes what a softmax "
+            "CrossEntropyLoss sees, and needs one, with no cross-entropy of another kind beside it"
+        )
+    return softmax
 
 
 def find_class(name: str | type | None, place: str) -> type:
