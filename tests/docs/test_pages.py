@@ -47,6 +47,15 @@ def test_every_page_is_named_where_readers_begin():
             assert elsewhere or f"docs/{page.name}" in readme, f"README.md lacks {page.name}"
 
 
+def test_every_study_whose_results_are_told_has_its_table_there():
+    """A marker that is lost would be compared with nothing."""
+    shown = {
+        page: set(re.findall(r"^<!-- table:(\S+) -->$", (ROOT / page).read_text("utf-8"), re.M))
+        for page in ("README.md", "docs/results.md")
+    }
+    assert shown == {"README.md": {"default"}, "docs/results.md": {"default", "digits", "camvid"}}
+
+
 def test_the_readme_fits_a_screen():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 70
 
