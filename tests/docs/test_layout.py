@@ -12,7 +12,6 @@ from tests.docs.test_pages import PAGES
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs/_ext"))
-pytest.importorskip("sphinx")
 
 import floors  # noqa: E402
 
