@@ -1,7 +1,7 @@
 # Each target is a line that a person could type. `make help` lists them.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev reproduce adopt test check lint format lock ops schema dvc survey publish clean
+.PHONY: help setup setup-dev reproduce adopt test coverage check lint docs format lock ops schema dvc survey publish clean
 
 PYTHON ?= python3
 STUDY ?= default
@@ -37,6 +37,10 @@ adopt: setup ## let Snakemake take over what dvc repro or dvc pull brought (STUD
 test: setup-dev ## all tests that need no GPU
 	python -m pytest -n 2 --dist loadgroup -m "not gpu"
 
+coverage: setup-dev ## the same tests, measured: what they enter of sar and pipelines
+	rm -rf build/coverage
+	python -m pytest -n 2 --dist loadgroup -m "not gpu" --cov --cov-report=term:skip-covered --cov-report=html
+
 check: setup ## recompute every published table from the published runs
 	python -m pipelines.publish --check
 
@@ -46,12 +50,15 @@ lint: setup-dev ## ruff, snakefmt and snakemake --lint
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
 
+docs: setup-dev ## the site, from docs/ into build/docs; a warning or a broken link fails
+	python -m sphinx -W --keep-going -n -q -E -d build/doctrees docs build/docs
+
 format: setup-dev ## rewrite the sources in the project's format
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow/rules
 
-publish: setup ## copy a study's report, metrics and receipts to reports/ and the README
+publish: setup ## copy a study's report, metrics and receipts to reports/, its table to README and docs
 	python -m pipelines.publish --study $(STUDY)
 
 schema: setup ## write params/schema/*.json from the parameter models
@@ -73,7 +80,7 @@ lock: ## resolve the newest versions that pyproject.toml allows into requirement
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet torch==2.13.0 -e .
 	(sed -n '/^#/p' requirements.lock; build/lock/bin/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//') > build/requirements.lock
-	build/lock/bin/pip install --quiet -e '.[dev]'
+	build/lock/bin/pip install --quiet -e '.[dev,docs]'
 	(sed -n '/^[#-]/p' requirements-dev.lock; build/lock/bin/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' | grep -vxFf build/requirements.lock) > build/requirements-dev.lock
 	mv build/requirements.lock build/requirements-dev.lock .
 

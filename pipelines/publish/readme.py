@@ -1,4 +1,4 @@
-"""The published tables in README.md: between `<!-- table:S -->` and `<!-- /table:S -->`."""
+"""Published tables on the pages: between `<!-- table:S -->` and `<!-- /table:S -->`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from pipelines.base.errors import PipelineError
 from pipelines.study import REPORTS, params_names
 
 README = Path("README.md")
+DOCS = Path("docs")
 
 # A marker stands alone on its line, so that a text may speak of markers.
 _MARKER = re.compile(r"^<!-- (/?)table:(\S+) -->[ \t]*$", re.MULTILINE)
 
 
-def fill(text: str, tables: Mapping[str, str], only: str | None = None) -> str:
+def fill(text: str, tables: Mapping[str, str], only: str | None = None, page: Path = README) -> str:
     """`text` with each study's table between `<!-- table:S -->` and `<!-- /table:S -->`.
 
     Args:
         tables: Markdown by study; empty for a study that has nothing published.
         only: fill this study's markers and leave the others.
+        page: where `text` stands, for errors.
 
     Raises:
         PipelineError: for a marker without its partner or with a study that `tables` lacks.
@@ -30,16 +32,15 @@ def fill(text: str, tables: Mapping[str, str], only: str | None = None) -> str:
     for opening, closing in zip(markers[::2], [*markers[1::2], None], strict=False):
         name = opening[2]
         if opening[1]:
-            raise PipelineError(f"{README}: {opening[0].strip()} closes nothing")
+            raise PipelineError(f"{page}: {opening[0].strip()} closes nothing")
         if closing is None or closing.groups() != ("/", name):
             raise PipelineError(
-                f"{README}: {opening[0].strip()} is not followed by <!-- /table:{name} -->"
+                f"{page}: {opening[0].strip()} is not followed by <!-- /table:{name} -->"
             )
         if name not in tables:
             known = ", ".join(sorted(tables)) or "none"
             raise PipelineError(
-                f"{README}: {opening[0].strip()}: unknown study {name!r}; params/studies has: "
-                f"{known}"
+                f"{page}: {opening[0].strip()}: unknown study {name!r}; params/studies has: {known}"
             )
         if only in (None, name):
             body = f"\n{tables[name].strip()}\n\n" if tables[name] else ""
@@ -61,29 +62,30 @@ def table_of(folder: Path) -> str:
     return (folder / "table.md").read_text(encoding="utf-8")
 
 
-def read() -> str:
-    """The text of README.md.
+def read() -> dict[Path, str]:
+    """The text of README.md and of each page of docs/.
 
     Raises:
-        PipelineError: when it is not there.
+        PipelineError: when README.md is not there.
     """
     if not README.is_file():
         raise PipelineError(f"{README}: not found; run this in the root of the project")
-    return README.read_text(encoding="utf-8")
+    return {page: page.read_text(encoding="utf-8") for page in (README, *sorted(DOCS.glob("*.md")))}
 
 
 def faults() -> list[str]:
-    """Each study whose table in README.md is not the published one.
+    """Each study whose table on a page is not the published one.
 
     Raises:
-        PipelineError: when README.md cannot be read or has a marker that cannot be filled.
+        PipelineError: when README.md cannot be read or a page has a marker that cannot be filled.
     """
-    text, tables = read(), published_tables()
+    tables = published_tables()
     return [
-        f"{README}: the table of {name} is not the one in {REPORTS}/; expected {_first(text, want)}"
+        f"{page}: the table of {name} is not the one in {REPORTS}/; expected {_first(text, want)}"
         f"; mend it with: make publish STUDY={name}"
+        for page, text in read().items()
         for name in tables
-        if (want := fill(text, tables, only=name)) != text
+        if (want := fill(text, tables, name, page)) != text
     ]
 
 

@@ -1,4 +1,4 @@
-"""Copy a study's report to the committed folder `reports/<study>` and its table to README.md.
+"""Copy a study's report to the committed folder `reports/<study>`, and its table to the pages.
 
 Stages write to ignored places; publishing is an act. It takes the report as it is, the tables of
 compare and analyse, and each run's scores, curves and receipts, replaces what was published before
@@ -34,16 +34,16 @@ _STUDY_FILES = {stage: (*names, "receipt.json") for stage, names in STUDY_STAGES
 
 
 def publish(study: Study) -> None:
-    """Replace `reports/<study>` by the study's present results and fill README.md.
+    """Replace `reports/<study>` by the study's present results and fill the pages.
 
     Raises:
-        PipelineError: when the report is missing or older than what it is made of, or README.md
+        PipelineError: when the report is missing or older than what it is made of, or a page
             has a marker that cannot be filled; nothing is changed then.
     """
-    text = readme.read()
+    pages = readme.read()
     _check_current(study)
     tables = readme.published_tables() | {study.name: readme.table_of(study.folder("report"))}
-    filled = readme.fill(text, tables)
+    filled = {page: readme.fill(text, tables, page=page) for page, text in pages.items()}
     REPORTS.mkdir(exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{study.name}.", dir=REPORTS))
     scratch.chmod(0o755)
@@ -53,7 +53,9 @@ def publish(study: Study) -> None:
         _swap(study.published, scratch / "new", scratch / "old")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    readme.README.write_text(filled, encoding="utf-8", newline="\n")
+    for page, text in filled.items():
+        if text != pages[page]:
+            page.write_text(text, encoding="utf-8", newline="\n")
 
 
 def seal(name: str) -> None:

@@ -3,7 +3,7 @@
 For each study in `reports/`, without any of its results: every file is the one that the manifest
 lists and that receipts speak of; receipts name the receipts before them; each run's scores follow
 from its confusion matrix; the tables of compare and report follow from the runs; each number that a
-table shows is a rounding of the one it stands for; README.md shows the published table.
+table shows is a rounding of the one it stands for; README.md and docs/ show the published tables.
 """
 
 from __future__ import annotations

@@ -36,7 +36,9 @@ class DigitsSource(Strict):
     """Scenes of the handwritten digits that scikit-learn bundles: nothing to download."""
 
     kind: Literal["digits"]
+    """Says that the data is made, not fetched."""
     scenes: DigitsSpec
+    """What the scenes are made of."""
 
 
 class Download(Strict):
@@ -49,9 +51,13 @@ class Download(Strict):
     file: RelativePath
     """Its name: below `files/`, in the mirror, and among the downloads."""
     sha256: Sha256 | None = None
+    """Expected of the file."""
     sha1: Sha1 | None = None
+    """Expected of the file."""
     md5: Md5 | None = None
+    """Expected of the file."""
     bytes: Annotated[int, Field(gt=0)] | None = None
+    """Its size, where it is known: counted before the download, and verified after it."""
     unpack: bool = False
     """Take the file for a zip or tar archive, whose content goes into `files/` in its place."""
     unpacked_bytes: Annotated[int, Field(gt=0)] | None = None
@@ -68,6 +74,7 @@ class Download(Strict):
 
 class UrlPart(Download):
     kind: Literal["url"]
+    """One file by HTTP."""
     urls: Annotated[list[Annotated[str, Field(pattern=r"^https?://")]], Field(min_length=1)]
     """Tried in order, until one gives the right file."""
 
@@ -82,23 +89,29 @@ class GitPart(Strict):
     """A folder of a git repository at one commit."""
 
     kind: Literal["git"]
+    """A folder of a git repository."""
     url: str
+    """Of the repository, as git clones it."""
     commit: Sha1
+    """All 40 digits."""
     folder: RelativePath
     """Below `files/` as in the repository."""
     tree: Sha1
     """The id that git gives to the folder's content."""
     bytes: Annotated[int, Field(gt=0)] | None = None
+    """Size of the folder, where it is known: counted before the download."""
 
 
 class CommandPart(Strict):
     """Files that a program of the data's publisher downloads, usually with an account."""
 
     kind: Literal["command"]
+    """A publisher's own program."""
     command: Annotated[list[str], Field(min_length=1)]
     """`{folder}` stands for the folder where it leaves files, `{file}` for the one that is wanted:
     it runs once for each of `downloads` that is not there. It has no terminal."""
     downloads: Annotated[list[Download], Field(min_length=1)]
+    """The files that it leaves."""
     install: str | None = None
     """How a user gets the program."""
     credentials: list[str] = []
@@ -112,6 +125,7 @@ class FolderPart(Strict):
     """A folder that is on this machine already, such as a user's own images and masks."""
 
     kind: Literal["folder"]
+    """A folder of this machine."""
     path: str
     """From the project's root, or absolute. Its content goes into `files/`."""
 
@@ -123,6 +137,7 @@ class ArchivePart(Download):
     """
 
     kind: Literal["archive"]
+    """A file of this machine."""
     path: str
     """From the project's root, or absolute."""
     account: str | None = None
@@ -144,7 +159,9 @@ class FirstOf(Strict):
     """
 
     kind: Literal["first_of"]
+    """Several ways to the same files."""
     parts: Annotated[dict[Name, Published], Field(min_length=2)]
+    """In the order in which they are tried."""
 
 
 def _places(part: Part | FirstOf) -> set[PurePosixPath]:
@@ -173,7 +190,9 @@ class Pairs(Strict):
     """
 
     images: RelativePath
+    """Folder or pattern of the images, below `files/`."""
     labels: RelativePath
+    """Folder or pattern of their labels, below `files/`."""
     list: RelativePath | None = None
     """A text file with a line an image: the stem alone, or the path of the image below `files/`,
     and then that of its label if the image has another than by the rule above. Without a list, all
@@ -228,11 +247,15 @@ class FilesSource(Strict):
     """Images and labels in files, published somewhere or a user's own."""
 
     kind: Literal["files"]
+    """Says that images and labels are files."""
     parts: Annotated[
         dict[Name, Annotated[Part | FirstOf, Field(discriminator="kind")]], Field(min_length=1)
     ]
+    """Where the raw files come from, by name; each is fetched and verified by itself."""
     splits: Annotated[dict[Split, Pairs], Field(min_length=1)]
+    """Which files are the pairs of `train`, which there has to be, of `val` and of `test`."""
     labels: Labels = Labels()
+    """How a raw label is read."""
     faulty: Literal["error", "skip"] = "error"
     """Whether a pair that cannot be used stops prepare, or is left out and counted."""
 
@@ -262,15 +285,24 @@ class DataCard(Strict):
     """`params/datasets/<name>.yaml`: what a data set is and where it comes from."""
 
     title: str
+    """What the data set is called in reports."""
     classes: Annotated[list[str], Field(min_length=2, max_length=255)]
+    """Names in the order of the class ids, from 0."""
     palette: list[Colour]
+    """A colour (red, green, blue) for each class, in pictures, and in masks of `encoding:
+    colour`."""
     ignore_index: Annotated[int, Field(ge=0, le=255)] = 255
+    """Class id of void pixels, which neither train nor count."""
     source: Annotated[DigitsSource | FilesSource, Field(discriminator="kind")]
+    """Where images and labels come from."""
     digests: dict[Split, str] = {}
     """sha256 over the decoded arrays of each split; prepare refuses other data."""
     licence: str
+    """As the publisher states it."""
     citation: str
+    """What to cite."""
     homepage: str | None = None
+    """Where the data set is described."""
 
     @property
     def splits(self) -> list[Split]:

@@ -20,6 +20,7 @@ class Recipe(Strict):
     """How a result was made; null where the source does not say."""
 
     iterations: Annotated[int, Field(gt=0)] | None = None
+    """Steps of the optimizer."""
     crop_size: Annotated[list[SidePixels], Field(min_length=2, max_length=2)] | None = None
     """Height and width of a training image in pixels."""
     batch_size: Annotated[int, Field(gt=0)] | None = None
@@ -29,21 +30,27 @@ class Recipe(Strict):
     mode: Literal["whole", "slide"] | None = None
     """Of the single-scale test."""
     split: Literal["val", "test"] | None = None
+    """What was tested."""
 
 
 class Source(Strict):
     title: str
+    """Authors, title, year: what is shown beside its numbers."""
     url: Annotated[str, Field(pattern=r"^https://")]
+    """Where the numbers stand."""
     codebase: str
+    """What they were made with."""
 
 
 class Result(Strict):
     """One published number."""
 
     source: str
+    """A key of `sources`."""
     label: str
     """What the source calls the method."""
     dataset: Name
+    """Name of the data card that is the same data set."""
     model: str
     """In the source's words."""
     entry: Name | None = None
@@ -51,9 +58,11 @@ class Result(Strict):
     plugin: str | None = None
     """Our methods with this plug-in are the same method; without it, our baseline is."""
     metric: Literal["mIoU", "mIoU/multi-scale"] = "mIoU"
+    """Of one scale, or averaged over several."""
     value: Percent | None
     """In percent; null where it is not available."""
     recipe: Recipe = Recipe()
+    """How it was made, as far as the source says; shown where ours differs."""
 
 
 class Zoo(Strict):
@@ -71,8 +80,11 @@ class ReferenceFile(Strict):
     """`params/reference.yaml`: published numbers, each with its source."""
 
     zoo: Zoo = Zoo()
+    """What to read from mmsegmentation's own model zoo."""
     sources: dict[Name, Source] = Field(default_factory=dict)
+    """Where numbers come from, by a short name."""
     results: list[Result] = Field(default_factory=list)
+    """The numbers, in the order in which they are shown."""
 
     @model_validator(mode="after")
     def _sources_are_known(self) -> ReferenceFile:

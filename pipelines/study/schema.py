@@ -37,16 +37,19 @@ class Pretrained(Strict):
     OpenMMLab's files; then the whole one is recorded in `params/datasets/checksums.json` when it is
     first seen, and is expected from then on."""
     bytes: Annotated[int, Field(gt=0)] | None = None
+    """Its size, where it is known: counted before the download, and verified after it."""
     prefix: str | None = None
     """What the names of the backbone's weights begin with in the file; the others are left out.
     Without it that is `backbone.` where any name does, else nothing."""
     licence: str | None = None
+    """Of the weights, as their publisher states it."""
 
 
 class ModelEntry(Strict):
     """`params/models/<name>.yaml`: a config of the installed mmsegmentation, and what differs."""
 
     title: str
+    """What the model is called in reports."""
     config: str
     """Path below the installed package's `.mim/configs`, such as `_base_/models/fcn_hr18.py`."""
     model: dict[str, Any] = {}
@@ -71,13 +74,18 @@ class Multipliers(Strict):
     """What some parameters' learning rate and weight decay are multiplied by."""
 
     lr_mult: Annotated[float, Field(ge=0)] = 1.0
+    """Factor on the learning rate."""
     decay_mult: Annotated[float, Field(ge=0)] = 1.0
+    """Factor on the weight decay."""
 
 
 class Optimizer(Strict):
     type: Literal["SGD", "Adam", "AdamW"]
+    """Of PyTorch's optimizers."""
     lr: Annotated[float, Field(gt=0)]
+    """Learning rate after the warm-up, for a step of the whole batch."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """As PyTorch applies it: decoupled in AdamW, an L2 penalty in SGD and Adam."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Of SGD; null takes it back where an override changes the type."""
     betas: (
@@ -102,8 +110,11 @@ class Schedule(Strict):
     """Polynomial decay of the learning rate to `min_lr`, after a linear warm-up."""
 
     power: Annotated[float, Field(gt=0)] = 0.9
+    """Exponent of the decay: 1 is linear."""
     min_lr: Annotated[float, Field(ge=0)] = 1e-4
+    """Where the decay ends, at the last iteration."""
     warmup_iterations: Annotated[int, Field(ge=0)] = 0
+    """Over how many iterations the learning rate rises; none for 0."""
 
 
 class Augmentation(Strict):
@@ -117,7 +128,10 @@ class Augmentation(Strict):
     crop_size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     """Height and width in pixels."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability of mirroring an image, left to right."""
     photometric: bool = False
+    """Random brightness, contrast, saturation and hue, as mmsegmentation's
+    `PhotoMetricDistortion`."""
 
     @model_validator(mode="after")
     def _a_random_scale_needs_a_crop(self) -> Augmentation:
@@ -130,14 +144,20 @@ class Augmentation(Strict):
 
 class Training(Strict):
     iterations: Annotated[int, Field(gt=0)]
+    """Steps of the optimizer."""
     batch_size: Annotated[int, Field(gt=0)]
     """Images of one step of the optimiser, however many processes share them: the learning rate
     goes with it, and does not change with the study's `processes`."""
     optimizer: Optimizer
+    """What makes a step of the gradient."""
     schedule: Schedule = Schedule()
+    """How the learning rate changes."""
     augmentation: Augmentation = Augmentation()
+    """What is done to training images at random."""
     checkpoint_interval: Annotated[int, Field(gt=0)]
+    """Iterations between checkpoints, of which the last two are kept: what a kill may cost."""
     log_interval: Annotated[int, Field(gt=0)]
+    """Iterations between points of the curves."""
     validation_interval: Annotated[int, Field(gt=0)] | None = None
     """Iterations between looks at the val split, for curves only: the last checkpoint counts."""
 
@@ -155,9 +175,11 @@ class Method(Strict):
     """One training method: a plug-in applied to the model's config, or nothing for the baseline."""
 
     label: str
+    """What the method is called in tables and figures; no two are equal."""
     plugin: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     """`module:function`; called as `function(model_cfg, **options)`, returns a model config."""
     options: dict[str, Any] = {}
+    """The plug-in's own arguments."""
     training: dict[str, Any] = {}
     """Overrides of the study's `training`, for controls and tuning; a comparison shares it."""
     seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
@@ -183,6 +205,7 @@ class MultiScale(Strict):
 
 class Evaluation(Strict):
     split: Literal["val", "test"] = "test"
+    """What is tested, once a run, with the last checkpoint; `val` for a tuning."""
     batch_size: Annotated[int, Field(gt=0)] = 1
     """Images of unequal sizes are evaluated one by one, whatever stands here."""
     gallery: Annotated[int, Field(ge=0)] = 4
@@ -247,27 +270,38 @@ class Claim(Strict):
     ]
     """A score of the whole split, of a group of classes, of one class, or of several scales."""
     method: Name
+    """The method of which something is expected."""
     against: Name | None = None
     """The method that it is compared with; without it, the baseline."""
     direction: Literal["higher", "lower"]
+    """Of the difference: `method` minus `against`."""
     margin: Annotated[float, Field(ge=0)]
     """Points of the mean difference, in that direction, from which on the claim is reproduced."""
     dataset: Name | None = None
+    """Only on this one; without it, a test on each."""
     model: Name | None = None
+    """Only with this one; without it, a test with each."""
 
 
 class StudyFile(Strict):
     """`params/studies/<name>.yaml`: one question."""
 
     title: str
+    """Heading of the report."""
     description: str
+    """What is asked, and what the answer will not say; shown in the report."""
     kind: Literal["fixed-budget", "plateau", "tuning"]
     """A fixed budget compares methods after equal work and claims nothing about convergence."""
     datasets: Annotated[list[Name], Field(min_length=1)]
+    """Names of data cards, `params/datasets/NAME.yaml`."""
     models: Annotated[list[Name], Field(min_length=1)]
+    """Names of model entries, `params/models/NAME.yaml`."""
     methods: Annotated[dict[Name, Method], Field(min_length=1)]
+    """What is compared, by name, in the order of tables and figures."""
     baseline: Name
+    """The method that the others are compared with."""
     seeds: Annotated[list[Seed], Field(min_length=1)]
+    """One run for each, of each data set, model and method; runs of one seed are a pair."""
     threads: Annotated[int, Field(gt=0)]
     """CPU threads a run computes with. Part of the experiment: sums depend on it."""
     processes: Annotated[int, Field(gt=0)] = 1
@@ -285,7 +319,9 @@ class StudyFile(Strict):
     from_scratch: bool = False
     """Start every model from random weights, whatever its entry says of `pretrained`."""
     training: Training
+    """The recipe of all runs."""
     evaluation: Evaluation = Evaluation()
+    """How all runs are tested."""
     overrides: dict[Name, Override] = {}
     """Recipes of some data sets or models, merged in this order: a later one wins over an earlier
     one. They have names so that a variant can change one of them or add the last word."""

@@ -18,12 +18,12 @@ from pipelines.prepare.stage import prepare
 from pipelines.study import Study
 from tests.pipelines import mini
 
-README = (mini.ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (mini.ROOT / "docs/data.md").read_text(encoding="utf-8")
 
 
 def shown(language: str, beginning: str) -> str:
-    """The block of code in README.md that begins so."""
-    return re.search(rf"^```{language}\n({re.escape(beginning)}.*?)^```", README, re.M | re.S)[1]
+    """The block of code in docs/data.md that begins so."""
+    return re.search(rf"^```{language}\n({re.escape(beginning)}.*?)^```", PAGE, re.M | re.S)[1]
 
 
 IN_PYTHON = shown("python", "import numpy as np\nfrom PIL import Image\n\nfor name")
@@ -32,7 +32,7 @@ CARD = shown("yaml", "title: My blocks")
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """An empty project with the README's images and masks, its card, and a study of it."""
+    """An empty project with the page's images and masks, its card, and a study of it."""
     training = mini.study_file()["training"] | {"iterations": 3, "validation_interval": None}
     mini.write_params(tmp_path, datasets=["mine"], training=training)
     (tmp_path / "params/datasets/mine.yaml").write_text(CARD)
