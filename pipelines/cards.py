@@ -76,6 +76,8 @@ class UrlPart(Download):
 class WeightsPart(UrlPart):
     """The file of a model entry's `pretrained`, of whose sha256 the first digits may be known."""
 
+    urls: list[str]
+    """Empty where a package has the file."""
     sha256: Annotated[Hexadecimal, Field(min_length=8, max_length=64)]
 
 

@@ -43,7 +43,7 @@ def missing_data(dataset: Dataset) -> list[str]:
 def missing_weights(every: Iterable[Weights]) -> list[str]:
     """A line for each file of published weights that fetch would have to get."""
     lines = {
-        each.pretrained.file: f"{each.name}: {each.pretrained.file} from {each.pretrained.urls[0]}"
+        each.pretrained.file: f"{each.name}: {each.pretrained.file} from {each.sources[0]}"
         for each in every
         if not each.receipt.is_file() and not _here(each.pretrained.file, each)
     }

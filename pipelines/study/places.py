@@ -18,7 +18,7 @@ CHECKSUMS = PARAMS / "datasets" / "checksums.json"
 DESCRIPTION = {"title", "licence", "citation", "homepage", "digests"}
 """Keys of a data card that do not determine the data."""
 
-WEIGHTS_DECIDED_BY = {"sha256", "prefix"}
+WEIGHTS_DECIDED_BY = {"sha256", "prefix", "rename"}
 """Keys of a model entry's `pretrained` that determine the weights; the others say where they are
 had."""
 
