@@ -21,7 +21,7 @@ from pipelines.cards import (
     Part,
     UrlPart,
 )
-from pipelines.fetching import mirror
+from pipelines.fetching import listing, mirror
 from pipelines.study import Dataset, Weights
 
 
@@ -62,7 +62,9 @@ def _missing(part: Part | FirstOf, dataset: Dataset) -> list[str]:
                 return []
             return [f"{part.path}" + (f", from {part.account}" if part.account else "")]
         case GitPart():
-            return [] if _here(part.folder, dataset) else [f"{part.folder} of {part.url}"]
+            sign = f"{part.place}/{listing.NAME}" if part.by_file else part.place
+            what = " and ".join(part.files or [part.folder or "all"])
+            return [] if _here(sign, dataset) else [f"{what} of {part.url}"]
         case UrlPart():
             return [] if _here(part.file, dataset) else [f"{part.file} from {part.urls[0]}"]
         case CommandPart():

@@ -23,7 +23,7 @@ from pipelines.cards import (
     Part,
 )
 from pipelines.errors import PipelineError
-from pipelines.fetching import checksums, mirror, space
+from pipelines.fetching import checksums, listing, mirror, space
 from pipelines.fetching.download import part_of
 from pipelines.fetching.sources import Content, FileHere, Work, afar, here
 from pipelines.fetching.unpack import unpack
@@ -85,7 +85,7 @@ def _needs(dataset: Dataset) -> Iterator[tuple[Path, int]]:
         match part:
             case GitPart():
                 yield dataset.raw, part.bytes or 0
-                if not (dataset.downloads / part.folder).exists():
+                if not _is_there(part, dataset):
                     yield dataset.downloads, part.bytes or 0
             case FolderPart():
                 paths = Path(part.path).rglob("*")
@@ -95,6 +95,11 @@ def _needs(dataset: Dataset) -> Iterator[tuple[Path, int]]:
                     yield from _download_needs(dataset, each)
             case _:
                 yield from _download_needs(dataset, part)
+
+
+def _is_there(part: GitPart, dataset: Dataset) -> bool:
+    place = dataset.downloads / part.place
+    return (place / listing.NAME if part.by_file else place).exists()
 
 
 def _chosen(dataset: Dataset) -> Iterator[Part]:
