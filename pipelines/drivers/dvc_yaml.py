@@ -208,9 +208,13 @@ def _study_stage(study: Study, stage: str) -> dict[str, Any]:
         # The whole folder, since a list of all runs would not follow a changed list of seeds.
         deps = [study.run_folder]
     else:
-        cards = [dataset.card_file for dataset in study.datasets.values()]
         # A file without keys means all of it.
-        params = [{file: None}, *({path.as_posix(): ["title"]} for path in cards)]
+        params = [{file: None}]
+        params += [
+            {dataset.card_file.as_posix(): ["title", *({"withheld_images"} & given)]}
+            for dataset in study.datasets.values()
+            for given in [dataset.card.model_fields_set]
+        ]
         params += [
             {params_file("models", name).as_posix(): ["title", *shown]}
             for name, entry in study.models.items()

@@ -1,16 +1,24 @@
-"""A folder of a git repository at one commit, fetched without the rest where the server allows."""
+"""A folder or some files of a git repository at one commit.
+
+They are fetched without the rest of the repository, where the server allows that.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 
+from pipelines.base.artifacts import write_whole
 from pipelines.base.errors import PipelineError
 from pipelines.fetch.credentials import expanded, redacted, struck
+from pipelines.fetch.stage import listing
 from pipelines.fetch.trees import files_with_id, tree_id
 from pipelines.study.cards import GitPart
 
@@ -18,7 +26,8 @@ _SETTINGS = {
     # A stalled transfer is an error: less than 1000 bytes a second for a minute.
     "http.lowSpeedLimit": "1000",
     "http.lowSpeedTime": "60",
-    # Files are taken as the repository has them.
+    # Listings are ASCII, and files are taken as the repository has them.
+    "core.quotePath": "true",
     "core.autocrlf": "false",
     "core.fileMode": "true",
     # No process of git's outlives the command.
@@ -50,15 +59,8 @@ def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> None:
     Raises:
         PipelineError: without git, a connection, the commit or the folder, or with other content.
     """
-    if shutil.which("git") is None:
-        raise PipelineError(f"{where}: git is not on PATH; install it (https://git-scm.com)")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}."
-    for left in target.parent.glob(f"{prefix}*.part"):
-        shutil.rmtree(left, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix=prefix, suffix=".part", dir=target.parent))
-    try:
-        found = _check_out(part, scratch, where, lock) / part.folder
+    with _scratch(target, where) as scratch:
+        found = _check_out(part, scratch, where, lock, lambda _: [f"{part.folder}/"]) / part.folder
         if not found.is_dir():
             raise PipelineError(
                 f"{where}: {redacted(part.url)} has no folder {part.folder} at commit "
@@ -73,12 +75,69 @@ def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> None:
         if target.exists():
             shutil.rmtree(target)
         found.replace(target)
+
+
+def fetch_files(part: GitPart, target: Path, where: str, lock: int) -> None:
+    """Bring those files of `part` below `target` that are not there, and git's listing of all.
+
+    Args:
+        target, where, lock: as of `fetch_folder`.
+
+    Raises:
+        PipelineError: without git, a connection, the commit or the folder, or with other content.
+    """
+    url, folder = expanded(part.url, where), PurePosixPath(part.place)
+    tree: list[bytes] = []
+    wanted: list[PurePosixPath] = []
+
+    def select(repository: Path) -> list[str]:
+        subject = f"{part.commit}:{part.folder or ''}"
+        told = _git(repository, url, lock, "ls-tree", "-r", "-t", subject)
+        entries = None if told.returncode else listing.read(told.stdout, part.tree)
+        if entries is None:
+            raise PipelineError(
+                f"{where}: {redacted(part.url)} at commit {part.commit} has no folder "
+                f"{part.place} with the tree id {part.tree}; correct folder, commit or tree in the "
+                "data card, or do not trust this repository"
+            )
+        tree[:] = [told.stdout]
+        wanted[:] = listing.lacking(target, listing.choose(entries, part.files, where))
+        return [str(folder / path) for path in wanted]
+
+    with _scratch(target, where) as scratch:
+        found = _check_out(part, scratch, where, lock, select) / part.place
+        for path in wanted:
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(found / path, target / path)
+        target.mkdir(parents=True, exist_ok=True)
+        write_whole(target / listing.NAME, tree[0].decode("ascii"))
+
+
+@contextlib.contextmanager
+def _scratch(target: Path, where: str) -> Iterator[Path]:
+    """A folder beside `target`, on the same disk; those that a kill left are removed."""
+    if shutil.which("git") is None:
+        raise PipelineError(f"{where}: git is not on PATH; install it (https://git-scm.com)")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{target.name}."
+    for left in target.parent.glob(f"{prefix}*.part"):
+        shutil.rmtree(left, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix=prefix, suffix=".part", dir=target.parent))
+    try:
+        yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _check_out(part: GitPart, scratch: Path, where: str, lock: int) -> Path:
-    """A repository below `scratch` with the folder of `part` checked out."""
+def _check_out(
+    part: GitPart, scratch: Path, where: str, lock: int, select: Callable[[Path], list[str]]
+) -> Path:
+    """A repository below `scratch` with what `select` names checked out.
+
+    Args:
+        select: gives paths, of folders with a slash at the end, when the commit is in the
+            repository that it gets.
+    """
     url = expanded(part.url, where)
     said = []
     for number, options in enumerate(_WAYS):
@@ -89,12 +148,17 @@ def _check_out(part: GitPart, scratch: Path, where: str, lock: int) -> Path:
         # Attributes in the repository may ask for other line ends or for filters.
         (repository / ".git/info").mkdir(exist_ok=True)
         (repository / ".git/info/attributes").write_text(_PLAIN_FILES, encoding="utf-8")
-        for words in (
-            ("sparse-checkout", "set", "--no-cone", f"/{part.folder}/"),
-            ("fetch", "--progress", *options, "origin", *commit),
-            ("checkout", "--progress", "--detach", part.commit),
-        ):
-            failure = failure or _run(repository, url, lock, *words)
+        failure = failure or _run(
+            repository, url, lock, "fetch", "--progress", *options, "origin", *commit
+        )
+        # Without branches that hold it, the commit may still not be there.
+        failure = failure or _run(repository, url, lock, "cat-file", "-e", part.commit)
+        if failure is None:
+            lines = "".join(f"/{_escaped(path)}\n" for path in select(repository))
+            sparse = ("sparse-checkout", "set", "--no-cone", "--stdin")
+            failure = _run(repository, url, lock, *sparse, given=lines) or _run(
+                repository, url, lock, "checkout", "--progress", "--detach", part.commit
+            )
         if failure is None:
             return repository
         said.append(struck(failure, part.url))
@@ -106,23 +170,34 @@ def _check_out(part: GitPart, scratch: Path, where: str, lock: int) -> Path:
     )
 
 
-def _run(repository: Path, url: str, lock: int, *words: str) -> str | None:
+def _escaped(path: str) -> str:
+    """A path as a pattern that matches it alone."""
+    return re.sub(r"([\\*?\[\] #!])", r"\\\1", path)
+
+
+def _run(repository: Path, url: str, lock: int, *words: str, given: str = "") -> str | None:
     """Run git; None when it went well, else what it said."""
+    done = _git(repository, url, lock, *words, given=given)
+    if done.returncode == 0:
+        return None
+    said = (done.stderr or b"").decode("utf-8", "replace").strip()
+    return said or f"git {words[0]} ended with {done.returncode}"
+
+
+def _git(
+    repository: Path, url: str, lock: int, *words: str, given: str = ""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run git, which reads `given`."""
     shown = sys.stderr if sys.stderr.isatty() and "--progress" in words else None
-    done = subprocess.run(
+    return subprocess.run(
         ["git", *words],
         cwd=repository,
         env=_environment(url),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        input=os.fsencode(given),
+        stdout=subprocess.PIPE,
         stderr=shown or subprocess.PIPE,
-        text=True,
-        errors="replace",
         pass_fds=[lock],
     )
-    if done.returncode == 0:
-        return None
-    return (done.stderr or "").strip() or f"git {words[0]} ended with {done.returncode}"
 
 
 def _environment(url: str) -> dict[str, str]:

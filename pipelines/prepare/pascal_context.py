@@ -15,7 +15,6 @@ from typing import Any
 
 import ijson
 import numpy as np
-import scipy.io
 from pycocotools import mask as coco
 
 from pipelines.base.errors import PipelineError
@@ -23,6 +22,8 @@ from pipelines.prepare.faults import Unusable
 
 JSON = "trainval_merged.json"
 """Its name below `files/`."""
+MATRIX = "LabelMap"
+"""The matrix of the older archive's files."""
 
 
 @dataclass(frozen=True)
@@ -95,24 +96,6 @@ def from_masks(masks: Masks) -> np.ndarray:
             raise Unusable(f"has a broken mask of category {category}: {error}") from error
         raw[mask.astype(bool)] = category
     return raw
-
-
-def read_mat(path: Path) -> np.ndarray:
-    """Raw ids (H, W) uint16 of a file of the older archive.
-
-    Raises:
-        Unusable: when it cannot be read.
-    """
-    try:
-        content = scipy.io.loadmat(path, appendmat=False, variable_names=["LabelMap"])
-    except Exception as error:  # on broken files scipy raises anything, down to IndexError
-        raise Unusable(f"cannot be read: {error}") from error
-    if "LabelMap" not in content:
-        raise Unusable("holds no LabelMap; expected the archive of 459 labels")
-    raw = content["LabelMap"]
-    if raw.ndim != 2 or raw.dtype.kind not in "ui" or raw.min() < 0 or raw.max() >= 2**16:
-        raise Unusable(f"has a LabelMap {raw.shape} of {raw.dtype}; expected ids (H, W)")
-    return raw.astype(np.uint16)
 
 
 def _items(path: Path, key: str) -> Iterator[dict[str, Any]]:

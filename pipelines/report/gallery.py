@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,9 @@ from pipelines.study import Run
 
 LARGEST = 320
 """Pixels along the longer side of an image in the gallery, at most."""
+
+_GREY = 128
+"""In the place of an image that the data card withholds."""
 
 PARTS = ("best", "median", "worst")
 
@@ -38,7 +41,7 @@ class Scene:
     part: str
     """One of `PARTS`."""
     image: np.ndarray
-    """(H, W, 3) uint8."""
+    """(H, W, 3) uint8; an even grey where the data card withholds the images."""
     truth: np.ndarray
     """(H, W) class ids, or the ignore index."""
     predictions: Mapping[str, np.ndarray]
@@ -135,8 +138,18 @@ def collect(runs: Mapping[Panel, Sequence[Run]], wanted: int, earlier: Sequence[
             sources = _sources(chosen)
             of_these = (old[panel] for old in before if panel in old)
             shown = next((old for old in of_these if old.sources == sources), shown)
-        gallery[panel] = shown
+        withheld = any(run.dataset.card.withheld_images for run in chosen)
+        gallery[panel] = _without_images(shown) if withheld else shown
     return gallery
+
+
+def _without_images(shown: Shown) -> Shown:
+    """The same with an even grey in the place of every image."""
+    scenes = [
+        replace(scene, image=np.full((*scene.truth.shape, 3), _GREY, np.uint8))
+        for scene in shown.scenes
+    ]
+    return replace(shown, scenes=scenes)
 
 
 def _sources(runs: Sequence[Run]) -> dict[str, str]:

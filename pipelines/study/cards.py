@@ -82,11 +82,18 @@ class UrlPart(Download):
 class WeightsPart(UrlPart):
     """The file of a model entry's `pretrained`, of whose sha256 the first digits may be known."""
 
+    urls: list[str]
+    """Empty where a package has the file."""
     sha256: Annotated[Hexadecimal, Field(min_length=8, max_length=64)]
 
 
 class GitPart(Strict):
-    """A folder of a git repository at one commit."""
+    """A folder of a git repository at one commit, or some of its files.
+
+    Of a whole folder all is fetched, and verified by the folder's id. With `files`, or for the
+    repository's root, each file is verified by its own, as git's listing of the commit has it: the
+    listing is kept beside the files as `tree.txt`.
+    """
 
     kind: Literal["git"]
     """A folder of a git repository."""
@@ -94,12 +101,25 @@ class GitPart(Strict):
     """Of the repository, as git clones it."""
     commit: Sha1
     """All 40 digits."""
-    folder: RelativePath
-    """Below `files/` as in the repository."""
+    folder: RelativePath | None = None
+    """Below `files/` as in the repository; without it, the repository's root."""
+    files: Annotated[list[RelativePath], Field(min_length=1)] | None = None
+    """Which files of it, as paths below the folder in which `*`, `?` and `[...]` stand for
+    characters other than a slash; without it, all."""
     tree: Sha1
-    """The id that git gives to the folder's content."""
+    """The id that git gives to the folder's whole content."""
     bytes: Annotated[int, Field(gt=0)] | None = None
     """Size of the folder, where it is known: counted before the download."""
+
+    @property
+    def place(self) -> str:
+        """Where it goes below `files/`, and is among the downloads and in the mirror."""
+        return self.folder or "."
+
+    @property
+    def by_file(self) -> bool:
+        """Whether each file is verified by itself."""
+        return self.folder is None or self.files is not None
 
 
 class CommandPart(Strict):
@@ -172,7 +192,7 @@ def _places(part: Part | FirstOf) -> set[PurePosixPath]:
         case CommandPart():
             return {PurePosixPath(each.file) for each in part.downloads}
         case GitPart():
-            return {PurePosixPath(part.folder)}
+            return {PurePosixPath(part.place)}
         case Download():
             return {PurePosixPath(part.file)}
     return set()
@@ -215,9 +235,12 @@ class Pairs(Strict):
 class Labels(Strict):
     """How the pixels of a raw label name their class."""
 
-    encoding: Literal["index", "colour", "pascal_context"] = "index"
+    encoding: Literal["index", "colour", "matrix", "pascal_context"] = "index"
     """`index`: the value of a grey or indexed image (8 or 16 bit); `colour`: the palette's colour;
+    `matrix`: the number in a matrix of a MATLAB file (.mat, of any version before 7.3);
     `pascal_context`: masks of the Pascal-Context JSON or of its .mat archive."""
+    key: Annotated[str, Field(pattern=r"^[A-Za-z]\w*(\.[A-Za-z]\w*)*$")] | None = None
+    """Of `matrix`, the variable's name; `GTcls.Segmentation` is a field of a structure."""
     reduce_zero: bool = False
     """Raw 0 is void and raw k is class k-1."""
     mapping: dict[RawId, ClassId] | None = None
@@ -231,6 +254,8 @@ class Labels(Strict):
 
     @model_validator(mode="after")
     def _options_fit_the_encoding(self) -> Labels:
+        if (self.key is None) == (self.encoding == "matrix"):
+            raise ValueError("key goes with encoding: matrix, and names the matrix of each file")
         if self.ignore_colours and self.encoding != "colour":
             raise ValueError("ignore_colours goes with encoding: colour")
         if self.encoding == "colour" and (self.reduce_zero or self.mapping or self.ignore):
@@ -303,6 +328,9 @@ class DataCard(Strict):
     """What to cite."""
     homepage: str | None = None
     """Where the data set is described."""
+    withheld_images: str | None = None
+    """Why nothing that is published may show the images, such as rights that are not known. Then
+    galleries show labels and predictions, and an even grey in an image's place."""
 
     @property
     def splits(self) -> list[Split]:

@@ -156,7 +156,22 @@ class Weights:
     @property
     def part(self) -> WeightsPart:
         """The file, as a part of a data set is described."""
-        return WeightsPart(kind="url", **self.pretrained.model_dump(exclude={"prefix", "licence"}))
+        given = self.pretrained
+        return WeightsPart(
+            kind="url",
+            file=given.file,
+            urls=given.urls or [],
+            sha256=given.sha256,
+            bytes=given.bytes,
+        )
+
+    @property
+    def sources(self) -> list[str]:
+        """Where the file is had, for a message."""
+        package = self.pretrained.package
+        if package is None:
+            return self.pretrained.urls
+        return [f"the package {package.name}=={package.version}"]
 
     @property
     def downloads(self) -> Path:

@@ -18,10 +18,10 @@ DOWNLOADS = DATA / "downloads"
 CHECKSUMS = PARAMS / "datasets" / "checksums.json"
 """What downloads were, whose publishers name no checksum; written by fetch."""
 
-DESCRIPTION = {"title", "licence", "citation", "homepage", "digests"}
+DESCRIPTION = {"title", "licence", "citation", "homepage", "digests", "withheld_images"}
 """Keys of a data card that do not determine the data."""
 
-WEIGHTS_DECIDED_BY = {"sha256", "prefix"}
+WEIGHTS_DECIDED_BY = {"sha256", "prefix", "rename"}
 """Keys of a model entry's `pretrained` that determine the weights; the others say where they are
 had."""
 

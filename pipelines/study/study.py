@@ -414,7 +414,10 @@ class Study:
             for name, entry in self.models.items()
             if entry.pretrained is not None
         }
-        return file | {"runs": runs, "titles": titles} | ({"weights": weights} if weights else {})
+        withheld = [name for name, each in self.datasets.items() if each.card.withheld_images]
+        optional = {"weights": weights, "withheld": withheld}
+        given = {key: value for key, value in optional.items() if value}
+        return file | {"runs": runs, "titles": titles} | given
 
     def parameters_hash(self, stage: str) -> str:
         return hash_of(self, stage)

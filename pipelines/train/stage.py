@@ -97,7 +97,7 @@ def _without_weights(run: Run) -> str:
     weights = run.weights
     return (
         f"{weights.receipt}: not found; run python -m pipelines.fetch --weights {weights.model}, "
-        f"which downloads {weights.pretrained.file} from {', '.join(weights.pretrained.urls)}; "
+        f"which downloads {weights.pretrained.file} from {', '.join(weights.sources)}; "
         f"without a network put that file into {weights.downloads}/ before. To start from random "
         f"weights instead, put from_scratch: true into {run.study.path}"
     )

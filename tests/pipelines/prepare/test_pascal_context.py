@@ -14,8 +14,9 @@ import scipy.io
 from pipelines.base.errors import PipelineError
 from pipelines.prepare.faults import Unusable
 from pipelines.prepare.labels import read_label
+from pipelines.prepare.matlab import read_matrix
 from pipelines.prepare.pairs import find_all
-from pipelines.prepare.pascal_context import Masks, from_masks, read_annotations, read_mat
+from pipelines.prepare.pascal_context import MATRIX, Masks, from_masks, read_annotations
 from tests.pipelines.mini import ROOT
 from tests.pipelines.prepare import upstream
 
@@ -108,15 +109,15 @@ def test_a_broken_json_is_named(raw, change, message):
 def test_a_broken_mat_file_is_refused(tmp_path):
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"LabelMap": np.ones((4, 5), np.uint16)}, do_compression=True)
-    assert read_mat(path).tolist() == [[1] * 5] * 4
+    assert read_matrix(path, MATRIX).tolist() == [[1] * 5] * 4
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"x" * 500):
         path.write_bytes(content)
         with pytest.raises(Unusable, match="cannot be read"):
-            read_mat(path)
+            read_matrix(path, MATRIX)
     scipy.io.savemat(path, {"Other": np.ones(3)})
     with pytest.raises(Unusable, match="no LabelMap"):
-        read_mat(path)
+        read_matrix(path, MATRIX)
     scipy.io.savemat(path, {"LabelMap": np.full((2, 2), 0.5)})
     with pytest.raises(Unusable, match="float64"):
-        read_mat(path)
+        read_matrix(path, MATRIX)

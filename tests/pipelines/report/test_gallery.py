@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
-from pipelines.analyse import stage as analyse
+from pipelines.analyse.stage import stage as analyse
 from pipelines.base.errors import PipelineError
-from pipelines.compare import stage as compare
+from pipelines.compare.stage import stage as compare
 from pipelines.evaluate.collector import KeptPredictions
-from pipelines.report import contents, gallery
-from pipelines.report import stage as report
+from pipelines.report.stage import contents, gallery
+from pipelines.report.stage import stage as report
+from pipelines.study import Study
 
 NAN = float("nan")
 
@@ -112,6 +114,37 @@ def test_a_report_can_be_drawn_again_without_predictions_and_images(fabricate, n
         path.unlink()
     report.report(study)
     assert study.output("report", "report.md").read_bytes() == before
+
+
+def test_nothing_shows_images_that_the_card_withholds(fabricate, no_figures):
+    """Not even what an earlier gallery had of them."""
+    study = fabricate()
+    before = collected(study)
+    gallery.write(before, study.results / "earlier.npz")
+    data = study.datasets["shapes"]
+    path = data.card_file
+    card = YAML(typ="safe").load(path)
+    with path.open("w") as file:
+        YAML(typ="safe").dump(card | {"withheld_images": "they are secret"}, file)
+    kept, prepared = study.parameters_hash("report"), data.parameters_hash("prepare")
+    study = Study.load(study.name)
+    assert study.parameters_hash("report") != kept
+    assert study.datasets["shapes"].parameters_hash("prepare") == prepared
+
+    def check(found):
+        for shown, old in zip(found.values(), before.values(), strict=True):
+            assert len(shown.scenes) == len(old.scenes) > 0
+            for scene, of_old in zip(shown.scenes, old.scenes, strict=True):
+                assert np.ptp(of_old.image) > 0 and np.ptp(scene.image) == 0
+                assert scene.image.shape == of_old.image.shape
+                np.testing.assert_array_equal(scene.truth, of_old.truth)
+                for method, prediction in scene.predictions.items():
+                    np.testing.assert_array_equal(prediction, of_old.predictions[method])
+
+    check(collected(study))
+    for run in study.runs:
+        run.output("evaluate", "predictions.npz").unlink()
+    check(collected(study, "earlier.npz"))
 
 
 def test_a_gallery_of_other_runs_is_not_shown(fabricate, no_figures):
