@@ -9,7 +9,8 @@ backward writes one gradient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ _BLOCK_CPU = 1 << 18
 _BLOCK_GPU = 1 << 25
 
 
-def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
     """Resize integer labels (N, H, W) to (N, h, w) as ``F.interpolate(mode="nearest")`` does.
 
     Only one row and one column of coordinates are interpolated, which torch does for floating point
@@ -72,8 +73,10 @@ def pixel_to_anchor_pull(
     labels = labels.long()
     if pixels is None:
         pixels = count_valid(labels, ignore_index)
+    total: Tensor = _SquaredDistance.apply(  # type: ignore[no-untyped-call]  # torch's own method
+        features, labels, semantic_anchors.detach(), ignore_index
+    )
     # One pixel at least: an empty sum is 0, not 0 / 0.
-    total = _SquaredDistance.apply(features, labels, semantic_anchors.detach(), ignore_index)
     return total / (pixels.clamp(min=1).to(total.dtype) * features.shape[1])
 
 
@@ -88,7 +91,13 @@ class _SquaredDistance(torch.autograd.Function):
     """Sum over channels and valid pixels of (f - m[label]) squared."""
 
     @staticmethod
-    def forward(ctx, features, labels, semantic_anchors, ignore_index):
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        labels: Tensor,
+        semantic_anchors: Tensor,
+        ignore_index: int | None,
+    ) -> Tensor:
         ctx.save_for_backward(features, labels, semantic_anchors)
         ctx.ignore_index = ignore_index
         # Only the channels of one pixel are added in float32, pixels and blocks in float64: the
@@ -102,7 +111,7 @@ class _SquaredDistance(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_total):
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, None, None, None]:
         features, labels, semantic_anchors = ctx.saved_tensors
         layout = torch.channels_last if _pixels_first(features) else torch.contiguous_format
         gradient = torch.empty_like(features, memory_format=layout)
