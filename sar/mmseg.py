@@ -15,9 +15,9 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from mmengine.config import ConfigDict
@@ -29,6 +29,11 @@ from torch.nn.modules.dropout import _DropoutNd
 from sar.checkpoints import baseline_state_dict
 from sar.regularizer import SemanticAnchorRegularizer, check_options
 from sar.support import UnsupportedModelError, check_config, check_head, find_class, last_head
+
+if TYPE_CHECKING:
+    from mmseg.models import EncoderDecoder as _Segmentor
+else:
+    _Segmentor = object  # The segmentor's class joins in `_regularized`.
 
 __all__ = [
     "UnsupportedModelError",
@@ -43,8 +48,10 @@ TYPE = "SARSegmentor"
 # Options of the regularizer that the built decode head answers.
 _FROM_HEAD = {"num_classes", "channels", "ignore_index", "generator"}
 
+_Config = TypeVar("_Config", bound=MutableMapping[str, Any])
 
-def apply_sar(model_cfg: Mapping, **options: Any) -> Mapping:
+
+def apply_sar(model_cfg: _Config, **options: Any) -> _Config:
     """Make the config of a model into that of the same model trained with semantic anchors.
 
     Args:
@@ -62,7 +69,7 @@ def apply_sar(model_cfg: Mapping, **options: Any) -> Mapping:
         ValueError: for an option that is not known or out of range.
         TypeError: if ``model_cfg`` is no mapping.
     """
-    if not isinstance(model_cfg, Mapping):
+    if not isinstance(model_cfg, MutableMapping):
         raise TypeError(f"model_cfg is a {type(model_cfg).__name__}, expected a model's config")
     if model_cfg.get("type") in (TYPE, f"mmseg.{TYPE}", build_sar_segmentor):
         raise UnsupportedModelError("the config already has semantic anchors: apply_sar works once")
@@ -75,7 +82,7 @@ def apply_sar(model_cfg: Mapping, **options: Any) -> Mapping:
     return cfg
 
 
-def remove_sar(model_cfg: Mapping) -> Mapping:
+def remove_sar(model_cfg: _Config) -> _Config:
     """The config that `apply_sar` was given, from the one that it made; another is only copied."""
     cfg = copy.deepcopy(model_cfg)
     if cfg.get("type") in (TYPE, f"mmseg.{TYPE}"):
@@ -85,7 +92,7 @@ def remove_sar(model_cfg: Mapping) -> Mapping:
 
 
 @MODELS.register_module(name=TYPE)
-def build_sar_segmentor(*, base_type: str | type, sar: Mapping, **cfg: Any) -> nn.Module:
+def build_sar_segmentor(*, base_type: str | type, sar: Mapping[str, Any], **cfg: Any) -> nn.Module:
     """Build the segmentor ``base_type`` with a regularizer; registered as ``SARSegmentor``.
 
     Args:
@@ -97,12 +104,12 @@ def build_sar_segmentor(*, base_type: str | type, sar: Mapping, **cfg: Any) -> n
     return _regularized(find_class(base_type, "model"))(sar=sar, **ConfigDict(cfg))
 
 
-class _Regularized:
+class _Regularized(_Segmentor):
     """What a regularised segmentor adds to its base class. `_regularized` sets ``base``."""
 
     base: type
 
-    def __init__(self, *args: Any, sar: Mapping, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sar: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         head = last_head(self.decode_head)
         check_head(head)
@@ -130,7 +137,7 @@ class _Regularized:
         finally:
             self._modules["regularizer"] = modules["regularizer"]
 
-    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:
         """The baseline's losses, ``sar.loss_aux_ce`` and ``sar.loss_p2a``, and two values for the
         log.
 
@@ -139,7 +146,7 @@ class _Regularized:
         """
         head = last_head(self.decode_head)
         with _watch_classifier(head) as features:
-            losses = super().loss(inputs, data_samples)
+            losses: dict[str, Tensor] = super().loss(inputs, data_samples)
         if len(features) != 1:
             raise RuntimeError(
                 f"{type(head).__name__} called cls_seg {len(features)} times in one loss, expected "
@@ -149,17 +156,18 @@ class _Regularized:
         terms = self.regularizer(features[0], labels, functools.partial(_classify, head))
         losses.update({f"sar.{name}": value for name, value in terms.items()})
         # Names without "loss" are logged and not summed.
-        losses["sar.min_confidence"] = self.regularizer.confidence.min()
-        losses["sar.gate"] = self.regularizer.gate.float()
+        now = self.regularizer.diagnostics()
+        losses["sar.min_confidence"] = now["confidence"].min()
+        losses["sar.gate"] = now["gate"][0]
         return losses
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         # The class is made on demand and has no importable name; its base has.
         return _blank, (self.base,), self.__dict__
 
 
 @functools.cache
-def _regularized(base: type) -> type:
+def _regularized(base: type) -> type[nn.Module]:
     """The regularised subclass of a segmentor class."""
     name = f"SAR{base.__name__}"
     return type(name, (_Regularized, base), {"base": base, "__module__": __name__})
@@ -172,19 +180,20 @@ def _blank(base: type) -> nn.Module:
 
 
 @contextmanager
-def _watch_classifier(head: nn.Module) -> Iterator[list[Tensor]]:
+def _watch_classifier(head: Any) -> Iterator[list[Tensor]]:
     """Collect the arguments of ``head.cls_seg`` while the block runs.
 
     The wrapper lives on the instance and only for the block, so that copies and pickles of the
     model never hold it.
     """
     features: list[Tensor] = []
-    original: Callable[[Tensor], Tensor] = head.cls_seg
+    original = head.cls_seg
     own = "cls_seg" in head.__dict__
 
     def watched(feat: Tensor) -> Tensor:
         features.append(feat)
-        return original(feat)
+        scores: Tensor = original(feat)
+        return scores
 
     head.cls_seg = watched
     try:
@@ -196,13 +205,14 @@ def _watch_classifier(head: nn.Module) -> Iterator[list[Tensor]]:
             del head.cls_seg
 
 
-def _classify(head: nn.Module, embedded: Tensor) -> Tensor:
+def _classify(head: Any, embedded: Tensor) -> Tensor:
     """``head.cls_seg`` without dropout."""
     dropouts = [m for m in head.modules() if isinstance(m, _DropoutNd) and m.training]
     for dropout in dropouts:
         dropout.training = False
     try:
-        return head.cls_seg(embedded)
+        scores: Tensor = head.cls_seg(embedded)
+        return scores
     finally:
         for dropout in dropouts:
             dropout.training = True
