@@ -40,9 +40,10 @@ test: setup-dev ## all tests that need no GPU
 check: setup ## recompute every published table from the published runs
 	python -m pipelines.report --check
 
-lint: setup-dev ## ruff, snakefmt and snakemake --lint
+lint: setup-dev ## ruff, mypy, snakefmt and snakemake --lint
 	ruff check .
 	ruff format --check .
+	mypy
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
 
