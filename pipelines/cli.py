@@ -20,7 +20,9 @@ _NOISE = (
 """Warnings of mmcv and mmseg at every start that ask nothing of the user."""
 
 
-def stage_parser(doc: str | None, *, runs: bool = False, datasets: bool = False):
+def stage_parser(
+    doc: str | None, *, runs: bool = False, datasets: bool = False
+) -> argparse.ArgumentParser:
     """An argument parser with `--study`, and `--run` or `--dataset` to choose a part of it."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -167,7 +168,9 @@ def drift_figure(
     return figure
 
 
-def anchor_figure(log: pd.DataFrame, curves: Mapping[str, str], methods: Mapping[str, str]):
+def anchor_figure(
+    log: pd.DataFrame, curves: Mapping[str, str], methods: Mapping[str, str]
+) -> Figure:
     """`curves`, columns of `log`, over the iterations: a faint line a seed, and the mean."""
     rows = list(log.groupby(["dataset", "model"], sort=False))
     figure, grid = _grid(len(rows), len(curves), 2.6, 2.6)
@@ -193,7 +196,7 @@ def anchor_figure(log: pd.DataFrame, curves: Mapping[str, str], methods: Mapping
     return figure
 
 
-def _grid(rows: int, columns: int, width: float, height: float):
+def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
     """A figure with nothing behind its axes, and its axes (rows, columns)."""
     figure = Figure(figsize=(max(width * columns, 4.0), height * rows + 0.4), facecolor="none")
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -203,7 +206,7 @@ def _grid(rows: int, columns: int, width: float, height: float):
     return figure, axes
 
 
-def _points(axes, x, mean, std, index: int) -> None:
+def _points(axes: Axes, x: pd.Series, mean: pd.Series, std: pd.Series, index: int) -> None:
     marker = method_style(index).marker
     axes.errorbar(x, mean, yerr=std, linestyle="none", linewidth=1.2, capsize=2.5, **marker)
 

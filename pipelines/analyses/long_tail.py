@@ -8,7 +8,7 @@ runs' slopes, and pairs by seed as any score does.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from pipelines.analyses.measures import (
     measure_table,
 )
 from pipelines.metrics import GROUPS
-from pipelines.sections import Drawing, Section, Text
+from pipelines.sections import Drawing, Part, Section, Text
 from pipelines.statistics import KEYS
 
 _DECADE = " points a decade"
@@ -110,7 +110,9 @@ def intervals_over_classes(classes: pd.DataFrame, baseline: str) -> pd.DataFrame
     return pd.DataFrame(rows, columns=[*KEYS, "pairs", "classes", "slope", "low", "high"])
 
 
-def paired_iou(classes: pd.DataFrame, baseline: str):
+def paired_iou(
+    classes: pd.DataFrame, baseline: str
+) -> Iterator[tuple[tuple[str, str, str], pd.DataFrame]]:
     """For each data set, model and method the paired differences of IoU: (keys, table).
 
     A table has one row a class (index: class, train_share), from the most to the least frequent,
@@ -138,7 +140,8 @@ def _points(metrics: Mapping[str, Any], info: Mapping[str, Any]) -> tuple[np.nda
         for name, iou in metrics["IoU"].items()
         if iou is not None and share[name] > 0
     ]
-    return tuple(np.array(pairs, np.float64).reshape(-1, 2).T)
+    points = np.array(pairs, np.float64).reshape(-1, 2)
+    return points[:, 0], points[:, 1]
 
 
 def _slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -165,7 +168,7 @@ def section(
     sentences = difference_sentences(
         paired, MEASURES, methods, baseline, ["long_tail/tail_minus_head"]
     )
-    parts = [
+    parts: list[Part] = [
         Text(
             "IoU of each class against its share of the labelled training pixels, one point a "
             "class. A method that helps rare classes more has a slope below that of "

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipelines.cards import GitPart
 from pipelines.errors import PipelineError
@@ -39,13 +39,16 @@ _WAYS = (
 """From the least to the whole repository; the last two ask for branches and tags, not a commit."""
 
 
-def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> None:
+def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> list[PurePosixPath]:
     """Bring the folder of `part` to `target`, which appears only when its tree id is right.
 
     Args:
         target: the place of the folder among the downloads.
         where: what an error message calls the part.
         lock: descriptor that git inherits, so that the lock outlives a kill of this process.
+
+    Returns:
+        The files that count, by their paths below `target`.
 
     Raises:
         PipelineError: without git, a connection, the commit or the folder, or with other content.
@@ -64,7 +67,8 @@ def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> None:
                 f"{where}: {redacted(part.url)} has no folder {part.folder} at commit "
                 f"{part.commit}; correct folder or commit in the data card"
             )
-        if files_with_id(found, part.tree) is None:
+        files = files_with_id(found, part.tree)
+        if files is None:
             raise PipelineError(
                 f"{where}: {part.folder} of {redacted(part.url)} at commit {part.commit} has the "
                 f"tree id {tree_id(found)}, expected {part.tree}; correct tree in the data card, "
@@ -73,6 +77,7 @@ def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> None:
         if target.exists():
             shutil.rmtree(target)
         found.replace(target)
+        return files
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -10,8 +10,10 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from pipelines.cards import (
     ArchivePart,
@@ -26,14 +28,23 @@ from pipelines.cards import (
 from pipelines.errors import PipelineError
 from pipelines.fetching import checksums, command, download, git, mirror
 from pipelines.fetching.trees import files_with_id, is_text, left_behind, tree_id
-from pipelines.study import Dataset
+
+
+class Owner(Protocol):
+    """Whose files are fetched: a data set, or a model entry with weights."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def downloads(self) -> Path: ...
 
 
 @dataclass(frozen=True)
 class Work:
     """What is common to all parts of one fetch."""
 
-    dataset: Dataset
+    dataset: Owner
     lock: int
     """Descriptor that programs inherit, see `locks`."""
     stop: threading.Event
@@ -57,7 +68,7 @@ class FolderHere:
     below: str
 
 
-Content = list[FileHere | FolderHere]
+Content = Sequence[FileHere | FolderHere]
 
 
 def here(part: Part | FirstOf, work: Work, where: str) -> Content | None:
@@ -68,14 +79,15 @@ def here(part: Part | FirstOf, work: Work, where: str) -> Content | None:
     """
     match part:
         case FirstOf():
-            found = (here(each, work, f"{where}.parts.{n}") for n, each in part.parts.items())
-            return next((content for content in found if content is not None), None)
+            parts = (here(each, work, f"{where}.parts.{n}") for n, each in part.parts.items())
+            return next((content for content in parts if content is not None), None)
         case UrlPart():
             file = _file_here(part, work, where, by_hand=False)
             return None if file is None else [file]
         case CommandPart():
             found = [_file_here(each, work, where, by_hand=True) for each in part.downloads]
-            return None if None in found else found
+            whole = [file for file in found if file is not None]
+            return whole if len(whole) == len(found) else None
         case GitPart():
             return _git_here(part, work, where)
         case FolderPart():
@@ -105,8 +117,9 @@ def afar(part: Part | FirstOf, work: Work, where: str) -> Content:
             return [_from_command(part, each, work, where) for each in part.downloads]
         case GitPart():
             mirror.lacks(work.dataset.name, part.folder)
-            git.fetch_folder(part, work.dataset.downloads / part.folder, where, work.lock)
-            return _git_here(part, work, where)
+            folder = work.dataset.downloads / part.folder
+            files = git.fetch_folder(part, folder, where, work.lock)
+            return [FolderHere(folder, files, part.folder)]
         case FolderPart():
             raise PipelineError(f"{where}.path: {part.path}: no such folder; put your files there")
         case ArchivePart():

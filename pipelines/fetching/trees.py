@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from dulwich.objects import Blob, Tree
+from dulwich.objects import Blob, ObjectID, Tree
 
 _PLAIN, _EXECUTABLE, _FOLDER = 0o100644, 0o100755, 0o040000
 _LEFT_BEHIND = {".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX"}
 
-Entries = dict[PurePosixPath, tuple[int, bytes]]
+Entries = dict[PurePosixPath, tuple[int, ObjectID]]
 """git's mode and blob id by path below a folder."""
 
 
@@ -38,7 +38,7 @@ def tree_id(folder: Path) -> str:
 
 
 def _entries(folder: Path) -> Entries:
-    entries = {}
+    entries: Entries = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             mode = _EXECUTABLE if path.stat().st_mode & 0o100 else _PLAIN
@@ -75,5 +75,5 @@ def _tree_id(entries: Entries) -> str:
             rest = PurePosixPath(*path.parts[1:])
             below.setdefault(path.parts[0], {})[rest] = (mode, blob)
     for name, inner in below.items():
-        tree.add(name.encode(), _FOLDER, _tree_id(inner).encode())
+        tree.add(name.encode(), _FOLDER, ObjectID(_tree_id(inner).encode()))
     return tree.id.decode()

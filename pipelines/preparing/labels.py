@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.cards import DataCard, FilesSource
+from pipelines.cards import DataCard
 from pipelines.preparing.faults import Unusable
 from pipelines.preparing.pascal_context import Masks, from_masks, read_mat
 from pipelines.preparing.raster import read_colours, read_index
@@ -29,7 +29,7 @@ def read_label(files: Path, label: str | Masks, card: DataCard) -> np.ndarray:
     """
     if isinstance(label, Masks):
         return from_index(from_masks(label), card)
-    encoding = _source(card).labels.encoding
+    encoding = card.files.labels.encoding
     if encoding == "colour":
         return from_colours(read_colours(files / label), card)
     read = read_mat if encoding == "pascal_context" else read_index
@@ -42,7 +42,7 @@ def from_index(raw: np.ndarray, card: DataCard) -> np.ndarray:
     Raises:
         Unusable: naming the raw ids that stand for nothing.
     """
-    labels, count = _source(card).labels, len(card.classes)
+    labels, count = card.files.labels, len(card.classes)
     if labels.mapping is not None:
         known = dict(labels.mapping)
     elif labels.reduce_zero:
@@ -61,7 +61,7 @@ def from_colours(raw: np.ndarray, card: DataCard) -> np.ndarray:
     """
     code = raw.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
     known = {_code(colour): index for index, colour in enumerate(card.palette)}
-    known |= {_code(c): card.ignore_index for c in _source(card).labels.ignore_colours}
+    known |= {_code(c): card.ignore_index for c in card.files.labels.ignore_colours}
     return _looked_up(code, known, card, _colour, "colours")
 
 
@@ -75,7 +75,7 @@ def _looked_up(
     values, counts = np.unique(raw, return_counts=True)
     found = zip(values.tolist(), counts.tolist(), strict=True)
     unknown = [(value, count) for value, count in found if value not in known]
-    if unknown and _source(card).labels.others == "error":
+    if unknown and card.files.labels.others == "error":
         named = [f"{show(value)} ({count} pixels)" for value, count in unknown[:_SHOWN]]
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise Unusable(
@@ -91,9 +91,3 @@ def _code(colour: list[int]) -> int:
 
 def _colour(code: int) -> str:
     return str([code >> 16, code >> 8 & 255, code & 255])
-
-
-def _source(card: DataCard) -> FilesSource:
-    if not isinstance(card.source, FilesSource):
-        raise TypeError(f"a card of kind {card.source.kind} has no raw labels")
-    return card.source

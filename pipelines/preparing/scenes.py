@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pipelines import digits
+from pipelines.cards import Split
 from pipelines.preparing.account import SplitAccount
 from pipelines.preparing.writer import class_pixels, write_pair
 from pipelines.study import Dataset
@@ -16,14 +17,16 @@ from pipelines.study import Dataset
 
 def write_scenes(dataset: Dataset, folder: Path) -> dict[str, SplitAccount]:
     """Write `folder/images/` and `folder/labels/`, and account for each split."""
-    spec = dataset.card.source.scenes
+    spec = dataset.card.scenes
     glyphs, classes = digits.read_glyphs(dataset.raw / "glyphs.npy")
     chosen = digits.split_glyphs(classes, spec.seed)
-    accounts = {}
+    accounts: dict[str, SplitAccount] = {}
     for split in dataset.card.splits:
         pixels = np.zeros(len(dataset.card.classes), dtype=np.int64)
 
-        def scenes(split=split, pixels=pixels) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        def scenes(
+            split: Split = split, pixels: np.ndarray = pixels
+        ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             """Each scene, once it is written and counted."""
             count = range(spec.scenes[split])
             for index in tqdm(count, desc=f"{dataset.name} {split}", disable=None):
