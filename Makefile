@@ -44,9 +44,10 @@ coverage: setup-dev ## the same tests, measured: what they enter of sar and pipe
 check: setup ## recompute every published table from the published runs
 	python -m pipelines.publish --check
 
-lint: setup-dev ## ruff, snakefmt and snakemake --lint
+lint: setup-dev ## ruff, mypy, snakefmt and snakemake --lint
 	ruff check .
 	ruff format --check .
+	mypy
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
 

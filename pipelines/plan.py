@@ -143,7 +143,8 @@ def _totals(study: Study, groups: Iterable[Group], times: pd.DataFrame) -> list[
 
 def _disk(study: Study, groups: Sequence[Group]) -> list[str]:
     lines = [line for dataset in study.datasets.values() for line in _disk_of_data(dataset)]
-    results, work = 0, {}
+    results = 0
+    work: dict[str, int] = {}
     for model, weights in _parameters(study, groups).items():
         for group in groups:
             run = group.runs[0]
@@ -153,7 +154,7 @@ def _disk(study: Study, groups: Sequence[Group]) -> list[str]:
                 work[model] = max(work.get(model, 0), _CHECKPOINTS * states * weights * _FLOAT)
     if results:
         lines.append(f"{RESULTS}/: {_size(results)} for the weights of all runs to do")
-        largest = max(work, key=work.get)
+        largest = max(work, key=lambda model: work[model])
         lines.append(
             f"{WORK}/: up to {_size(work[largest])} for the checkpoints of each run while it "
             f"trains ({largest})"

@@ -56,7 +56,7 @@ def simplex(num_classes: int, channels: int, generator: torch.Generator | None =
     centred = torch.eye(num_classes, dtype=torch.float64) - 1.0 / num_classes
     # The centred corners span K - 1 dimensions: write them in a basis of that span, then turn the
     # span at random.
-    basis = torch.linalg.svd(centred).Vh[: num_classes - 1]
+    basis: Tensor = torch.linalg.svd(centred).Vh[: num_classes - 1]
     corners = centred @ basis.T
     corners /= corners.norm(dim=1, keepdim=True)
     frame = _random_frame(num_classes - 1, channels, generator).double()
@@ -113,4 +113,5 @@ def _random_frame(rows: int, columns: int, generator: torch.Generator | None) ->
     q, r = torch.linalg.qr(draw)
     # QR fixes the signs of q by its own convention; those of r's diagonal make the orientation
     # uniform.
-    return (q * torch.sign(torch.diagonal(r))).T.float()
+    frame: Tensor = q * torch.sign(torch.diagonal(r))
+    return frame.T.float()

@@ -44,7 +44,7 @@ _NAMES = {
 _IDLE = ("center_lbl", "local_iter")
 
 
-def load_released(path: str | Path) -> dict:
+def load_released(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of mmsegmentation 0.x or 1.x without running any code stored in it.
 
     Numbers and arrays of numpy are read too, since both lines keep some beside the weights. The log
@@ -90,7 +90,7 @@ def _harmless_types() -> Iterator[None]:
     from numpy._core import multiarray
 
     numbers = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
-    allowed: list = [np.dtype, np.ndarray, *numbers]
+    allowed: list[Any] = [np.dtype, np.ndarray, *numbers]
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         allowed.append((multiarray.scalar, f"{module}.scalar"))
         allowed.append((multiarray._reconstruct, f"{module}._reconstruct"))
@@ -156,7 +156,7 @@ def released_names(regularizer: Mapping[str, Any]) -> tuple[list[str], list[str]
     return missing, [name for name in regularizer if name not in _NAMES]
 
 
-def import_model_state(released: Mapping) -> dict[str, Tensor]:
+def import_model_state(released: Mapping[str, Any]) -> dict[str, Tensor]:
     """Translate a released model's state for a model built from ``apply_sar(config)``.
 
     The weights of backbones and heads keep their names between mmsegmentation 0.x and 1.x (patch
@@ -195,7 +195,7 @@ def sort_released(
     return model, regularizer, idle
 
 
-def baseline_state_dict(model_or_state: nn.Module | Mapping) -> dict[str, Tensor]:
+def baseline_state_dict(model_or_state: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
     """The baseline's part of a SAR model: what inference needs, and what the baseline loads with
     ``strict=True``.
 
@@ -209,7 +209,7 @@ def baseline_state_dict(model_or_state: nn.Module | Mapping) -> dict[str, Tensor
     return {name: value for name, value in state.items() if not name.startswith(PREFIX)}
 
 
-def state_of(checkpoint: Mapping) -> dict[str, Tensor]:
+def state_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict in a checkpoint, or the one that it is, without ``module.`` before its names.
 
     Raises:

@@ -76,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     # One of mmcv's compiled ops, which few heads need: building such a head says so itself.
     warnings.filterwarnings("ignore", message="Fail to import ``MultiScaleDeformableAttention``")
     try:
-        return args.run(args)
+        status: int = args.run(args)
+        return status
     except SarError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

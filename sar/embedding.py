@@ -20,6 +20,10 @@ class AnchorNorm(nn.Module):
     nothing to synchronise, and synchronised layers refuse CPU tensors.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
         self.eps = eps

@@ -9,7 +9,7 @@ backward writes one gradient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ _BLOCK_CPU = 1 << 18
 _BLOCK_GPU = 1 << 25
 
 
-def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
     """Resize integer labels (N, H, W) to (N, h, w) as ``F.interpolate(mode="nearest")`` does.
 
     Only one row and one column of coordinates are interpolated, which torch does for floating point
@@ -74,6 +74,9 @@ def pixel_to_anchor_pull(
     labels = labels.long()
     if pixels is None:
         pixels = count_valid(labels, ignore_index)
+    total: Tensor = _SquaredDistance.apply(  # type: ignore[no-untyped-call]  # torch's own method
+        features, labels, semantic_anchors.detach(), ignore_index
+    )
     # One pixel at least: an empty sum is 0, not 0 / 0.
     total = _SquaredDistance.apply(
         features, labels, semantic_anchors.detach(), ignore_index, weights

@@ -128,6 +128,10 @@ class SemanticAnchorRegularizer(nn.Module):
         ValueError: for an argument out of range, naming it.
     """
 
+    anchors: Tensor
+    semantic_anchors: Tensor
+    initialized: Tensor
+
     def __init__(
         self,
         num_classes: int,
@@ -248,7 +252,7 @@ class SemanticAnchorRegularizer(nn.Module):
             ``confidence`` (K,), ``gate`` (1,) of 0 or 1, ``lag`` (K,), and ``norm`` (K,), the root
             mean square over channels of each semantic anchor; empty before the first forward.
         """
-        if self.confidence is None:
+        if self.confidence is None or self.gate is None or self.lag is None:
             return {}
         return {
             "confidence": self.confidence,

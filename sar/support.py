@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 from mmseg.models import BaseSegmentor, EncoderDecoder
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -44,7 +45,7 @@ class UnsupportedModelError(ValueError):
     """The model cannot be regularised; the message says why."""
 
 
-def check_config(model_cfg: Mapping) -> None:
+def check_config(model_cfg: Mapping[str, Any]) -> None:
     """Refuse a segmentor's config that cannot be regularised.
 
     Raises:
@@ -70,7 +71,7 @@ def check_config(model_cfg: Mapping) -> None:
         _check_scores(head.__name__, classes, classes if outputs is None else outputs)
 
 
-def check_head(head: nn.Module) -> None:
+def check_head(head: BaseDecodeHead) -> None:
     """Refuse a built decode head that cannot be regularised: the last word, on what is there.
 
     Raises:
@@ -80,9 +81,10 @@ def check_head(head: nn.Module) -> None:
     _refuse_known(type(head))
     if not callable(getattr(head, "cls_seg", None)):
         raise UnsupportedModelError(f"{name}: it has no cls_seg to take features from")
-    if not hasattr(getattr(head, "conv_seg", None), "in_channels"):
+    classifier: Any = getattr(head, "conv_seg", None)
+    if not hasattr(classifier, "in_channels"):
         raise UnsupportedModelError(f"{name}: it has no convolution conv_seg as its classifier")
-    _check_scores(name, head.num_classes, head.conv_seg.out_channels)
+    _check_scores(name, head.num_classes, classifier.out_channels)
 
 
 def cross_entropies(head: nn.Module) -> list[nn.Module]:
@@ -128,7 +130,7 @@ def find_class(name: str | type | None, place: str) -> type:
     return found
 
 
-def last_head(decode_head):
+def last_head(decode_head: Any) -> Any:
     """The head whose scores are the prediction: a cascade's last. Takes configs and modules."""
     if isinstance(decode_head, (list, tuple, nn.ModuleList)):
         return decode_head[-1] if len(decode_head) else None

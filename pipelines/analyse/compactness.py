@@ -44,9 +44,9 @@ def measures(analysis: Analysis) -> dict[str, float]:
     found = _centred(analysis)
     if found is None:
         return {}
-    present, mean, centred = found
+    present, mean, centred, scatter = found
     spread = float(np.mean(np.sum(centred**2, axis=1)))
-    within = float(np.mean(analysis.scatter[present]))
+    within = float(np.mean(scatter))
     values = {
         "ratio": within / spread if spread else np.nan,
         "within_variance": within,
@@ -75,9 +75,9 @@ def per_class(analysis: Analysis) -> dict[str, np.ndarray]:
     found = _centred(analysis)
     if found is None:
         return {}
-    present, _, centred = found
+    present, _, centred, scatter = found
     spread = np.mean(np.sum(centred**2, axis=1))
-    columns = {"relative_scatter": analysis.scatter[present] / (spread or np.nan)}
+    columns = {"relative_scatter": scatter / (spread or np.nan)}
     silhouette = _silhouette(analysis, present)
     if silhouette is not None:
         columns["silhouette"] = silhouette
@@ -101,7 +101,7 @@ def semantic_anchors(analysis: Analysis) -> np.ndarray | None:
 
 def class_means(analysis: Analysis) -> tuple[np.ndarray, np.ndarray] | None:
     """Indices (P,) of the classes with a pixel, and their means (P, C); None for fewer than two."""
-    if analysis.mean is None:
+    if analysis.mean is None or analysis.pixels is None:
         return None
     present = np.flatnonzero(analysis.pixels > 0)
     if present.size < 2:
@@ -109,9 +109,15 @@ def class_means(analysis: Analysis) -> tuple[np.ndarray, np.ndarray] | None:
     return present, analysis.mean[present].astype(np.float64)
 
 
-def _centred(analysis: Analysis) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+def _centred(
+    analysis: Analysis,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+    """What `class_means` gives, those means centred, and the classes' scatter (P,)."""
     found = class_means(analysis)
-    return None if found is None else (*found, _centre(found[1]))
+    if found is None or analysis.scatter is None:
+        return None
+    present, mean = found
+    return present, mean, _centre(mean), analysis.scatter[present]
 
 
 def _weight(analysis: Analysis) -> np.ndarray | None:

@@ -117,9 +117,11 @@ def spent(before: Counters, after: Counters, devices: list[str] | None = None) -
     total = 0.0
     for device in devices:
         joules, limit = after[device][0] - before[device][0], after[device][1]
-        if joules < 0 and limit is None:
-            return None
-        total += joules if joules >= 0 else joules + limit
+        if joules < 0:
+            if limit is None:
+                return None
+            joules += limit
+        total += joules
     return round(total, 1)
 
 

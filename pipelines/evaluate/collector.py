@@ -73,7 +73,9 @@ class Collector:
         return self._features.of_image(index, features, labels)
 
     def join_features(self, found: ImageFeatures) -> None:
-        """Add the features of the image that was added last."""
+        """Add the features of the image that was added last, unless nothing of them is kept."""
+        if self._missing or self._features is None:
+            return  # Of an image before there is no map; perhaps of none that this process had.
         self._features.join(found)
 
     def without_features(self, reason: str) -> None:
@@ -95,18 +97,18 @@ class Collector:
             log: `iteration` (T,) and values (T, n) by name, as the diagnostics of a training.
         """
         dropped: list[str] = []
-        arrays = {
-            "format": np.int64(kept.FORMAT),
-            "seed": np.int64(self._seed),
+        arrays: dict[str, np.ndarray] = {
+            "format": np.array(kept.FORMAT, np.int64),
+            "seed": np.array(self._seed, np.int64),
             "classes": np.array(self._classes),
             "missing": np.array(self._missing),
             **self._image_arrays(dropped),
             **_log_arrays(log, kept.log_room(len(self._classes)), dropped),
         }
         if self._features is not None and not self._missing:
-            arrays |= self._feature_arrays(classifier, state, dropped)
+            arrays |= self._feature_arrays(self._features, classifier, state, dropped)
         arrays["dropped"] = np.array(sorted(dropped), dtype=np.str_)
-        np.savez_compressed(path, **arrays)
+        np.savez_compressed(path, allow_pickle=False, **arrays)
 
     def _image_arrays(self, dropped: list[str]) -> dict[str, np.ndarray]:
         room = kept.images_room(len(self._classes))
@@ -123,11 +125,11 @@ class Collector:
 
     def _feature_arrays(
         self,
+        found: FeatureStatistics,
         classifier: Mapping[str, np.ndarray],
         state: Mapping[str, np.ndarray],
         dropped: list[str],
     ) -> dict[str, np.ndarray]:
-        found = self._features
         shape = found.mean.shape
         with np.errstate(invalid="ignore"):
             scatter = found.squares / np.where(found.pixels, found.pixels, np.nan)

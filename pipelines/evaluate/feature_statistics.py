@@ -50,7 +50,7 @@ class FeatureStatistics:
         self.pixels = np.zeros(self.classes, np.int64)
         self.mean = np.zeros((self.classes, self.channels))
         self.squares = np.zeros(self.classes)
-        nothing = {
+        nothing: dict[str, np.ndarray] = {
             "key": np.zeros(0),
             "feature": np.zeros((0, self.channels), np.float16),
             "image": np.zeros(0, np.int64),

@@ -67,7 +67,7 @@ def record(dataset: str, download: Download, path: Path) -> None:
         known = _recorded()
         if _noted(known, dataset, download):
             return
-        seen = {"bytes": path.stat().st_size, **_digests(path, ["sha256"])}
+        seen: Expected = {"bytes": path.stat().st_size, **_digests(path, ["sha256"])}
         known.setdefault(dataset, {})[download.file] = seen
         write_whole(CHECKSUMS, canonical_json(known))
     print(

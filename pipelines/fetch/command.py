@@ -96,6 +96,7 @@ def _once(
         start_new_session=True,
         pass_fds=[lock],
     )
+    assert process.stdin is not None and process.stdout is not None  # Both are pipes.
     output = _Output(process.stdout, values)
     output.start()
     # A program that wants no input may have closed it already.
@@ -152,7 +153,7 @@ class _Output(threading.Thread):
     def run(self) -> None:
         pending = ""
         with self._stream:
-            while chunk := self._stream.read1(4096):
+            while chunk := os.read(self._stream.fileno(), 4096):
                 self.count += len(chunk)
                 pending += chunk.decode("utf-8", "replace")
                 # Whole lines only: a secret may come in two pieces.

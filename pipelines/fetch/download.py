@@ -180,7 +180,7 @@ def _resumption(url: str, part: Path, expected: Expected) -> tuple[int, dict[str
     if old is not None and old.url == redacted(url):
         strong = old.etag is not None and not old.etag.startswith("W/")
         validator = old.etag if strong else old.last_modified
-    if offset > expected.get("bytes", offset) or not (validator or verified):
+    if offset > int(expected.get("bytes", offset)) or not (validator or verified):
         return 0, {}
     return offset, {"Range": f"bytes={offset}-"} | ({"If-Range": validator} if validator else {})
 

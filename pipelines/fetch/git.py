@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 
 from pipelines.base.artifacts import write_whole
 from pipelines.base.errors import PipelineError
+from pipelines.fetch import listing
 from pipelines.fetch.credentials import expanded, redacted, struck
-from pipelines.fetch.stage import listing
 from pipelines.fetch.trees import files_with_id, tree_id
 from pipelines.study.cards import GitPart
 
@@ -48,13 +48,16 @@ _WAYS = (
 """From the least to the whole repository; the last two ask for branches and tags, not a commit."""
 
 
-def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> None:
+def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> list[PurePosixPath]:
     """Bring the folder of `part` to `target`, which appears only when its tree id is right.
 
     Args:
         target: the place of the folder among the downloads.
         where: what an error message calls the part.
         lock: descriptor that git inherits, so that the lock outlives a kill of this process.
+
+    Returns:
+        The files that count, by their paths below `target`.
 
     Raises:
         PipelineError: without git, a connection, the commit or the folder, or with other content.
@@ -66,7 +69,8 @@ def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> None:
                 f"{where}: {redacted(part.url)} has no folder {part.folder} at commit "
                 f"{part.commit}; correct folder or commit in the data card"
             )
-        if files_with_id(found, part.tree) is None:
+        files = files_with_id(found, part.tree)
+        if files is None:
             raise PipelineError(
                 f"{where}: {part.folder} of {redacted(part.url)} at commit {part.commit} has the "
                 f"tree id {tree_id(found)}, expected {part.tree}; correct tree in the data card, "

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipelines.fetch.stage import listing, mirror
+from pipelines.fetch import listing, mirror
 from pipelines.study import Dataset, Weights
 from pipelines.study.cards import (
     ArchivePart,

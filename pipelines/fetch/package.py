@@ -17,8 +17,8 @@ import zipfile
 from pathlib import Path
 
 from pipelines.base.errors import PipelineError
+from pipelines.fetch import checksums, mirror
 from pipelines.fetch.sources import Content, FileHere, Work
-from pipelines.fetch.stage import checksums, mirror
 from pipelines.study.cards import WeightsPart
 from pipelines.study.schema import Package
 

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from pipelines.base.errors import PipelineError
+from pipelines.fetch import checksums, listing, mirror, space
 from pipelines.fetch.download import part_of
 from pipelines.fetch.sources import Content, FileHere, Work, afar, here
-from pipelines.fetch.stage import checksums, listing, mirror, space
 from pipelines.fetch.unpack import unpack
 from pipelines.study import Dataset
 from pipelines.study.cards import (
@@ -41,7 +41,7 @@ def fetch_parts(dataset: Dataset, files: Path, lock: int) -> None:
     Raises:
         PipelineError: naming a part that cannot be had, why, and what to do.
     """
-    parts = dataset.card.source.parts
+    parts = dataset.card.files.parts
     scratch = files.with_name("parts")
     work = Work(dataset, lock, threading.Event())
     space.require(_needs(dataset))
@@ -103,7 +103,7 @@ def _is_there(part: GitPart, dataset: Dataset) -> bool:
 
 
 def _chosen(dataset: Dataset) -> Iterator[Part]:
-    for part in dataset.card.source.parts.values():
+    for part in dataset.card.files.parts.values():
         yield next(iter(part.parts.values())) if isinstance(part, FirstOf) else part
 
 
@@ -125,7 +125,7 @@ def _place(content: Content, target: Path, where: str, stop: threading.Event) ->
         if not isinstance(each, FileHere):
             for path in each.files:
                 _copy(each.path / path, target / each.below / path)
-        elif each.download.unpack:
+        elif each.download.unpacked_bytes is not None:
             unpack(each.path, target, each.download.unpacked_bytes, where, stop)
         else:
             _copy(each.path, target / each.download.file)

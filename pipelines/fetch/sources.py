@@ -10,13 +10,14 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from pipelines.base.errors import PipelineError
-from pipelines.fetch.stage import checksums, command, download, git, listing, mirror
+from pipelines.fetch import checksums, command, download, git, listing, mirror
 from pipelines.fetch.trees import files_with_id, is_text, left_behind, tree_id
-from pipelines.study import Dataset
 from pipelines.study.cards import (
     ArchivePart,
     CommandPart,
@@ -29,11 +30,21 @@ from pipelines.study.cards import (
 )
 
 
+class Owner(Protocol):
+    """Whose files are fetched: a data set, or a model entry with weights."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def downloads(self) -> Path: ...
+
+
 @dataclass(frozen=True)
 class Work:
     """What is common to all parts of one fetch."""
 
-    dataset: Dataset
+    dataset: Owner
     lock: int
     """Descriptor that programs inherit, see `locks`."""
     stop: threading.Event
@@ -57,7 +68,7 @@ class FolderHere:
     below: str
 
 
-Content = list[FileHere | FolderHere]
+Content = Sequence[FileHere | FolderHere]
 
 
 def here(part: Part | FirstOf, work: Work, where: str) -> Content | None:
@@ -68,14 +79,15 @@ def here(part: Part | FirstOf, work: Work, where: str) -> Content | None:
     """
     match part:
         case FirstOf():
-            found = (here(each, work, f"{where}.parts.{n}") for n, each in part.parts.items())
-            return next((content for content in found if content is not None), None)
+            parts = (here(each, work, f"{where}.parts.{n}") for n, each in part.parts.items())
+            return next((content for content in parts if content is not None), None)
         case UrlPart():
             file = _file_here(part, work, where, by_hand=False)
             return None if file is None else [file]
         case CommandPart():
             found = [_file_here(each, work, where, by_hand=True) for each in part.downloads]
-            return None if None in found else found
+            whole = [file for file in found if file is not None]
+            return whole if len(whole) == len(found) else None
         case GitPart():
             return _git_here(part, work, where)
         case FolderPart():

@@ -12,12 +12,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from dulwich.objects import Blob, Tree
+from dulwich.objects import Blob, ObjectID, Tree
 
 _PLAIN, _EXECUTABLE, _FOLDER = 0o100644, 0o100755, 0o040000
 _LEFT_BEHIND = {".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX"}
 
-Entries = dict[PurePosixPath, tuple[int, bytes]]
+Entries = dict[PurePosixPath, tuple[int, ObjectID]]
 """git's mode and blob id by path below a folder."""
 
 
@@ -44,7 +44,7 @@ def is_file(entry: tuple[int, bytes]) -> bool:
 
 
 def _entries(folder: Path) -> Entries:
-    entries = {}
+    entries: Entries = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             mode = _EXECUTABLE if path.stat().st_mode & 0o100 else _PLAIN

@@ -16,7 +16,7 @@ import tarfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -134,7 +134,7 @@ def _resolve(name: str, links: dict[str, str]) -> str:
     return target
 
 
-def _zip_members(archive: Path) -> Iterator[_Member]:
+def _zip_members(archive: Path) -> Generator[_Member, None, None]:
     last = None
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -158,7 +158,7 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
         raise _damaged("at", last, error) from None
 
 
-def _tar_members(archive: Path) -> Iterator[_Member]:
+def _tar_members(archive: Path) -> Generator[_Member, None, None]:
     last = None
     try:
         with tarfile.open(archive, "r:*") as opened:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.errors import PipelineError
+from pipelines.fetch import checksums, package, space
 from pipelines.fetch.sources import Work, afar, here
-from pipelines.fetch.stage import checksums, package, space
 from pipelines.study import Weights
 
 _WITHIN = ("state_dict", "model")

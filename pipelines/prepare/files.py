@@ -22,7 +22,7 @@ def write_files(dataset: Dataset, folder: Path, jobs: int | None) -> dict[str, S
             they are to be left out.
     """
     card = dataset.card
-    found = find_all(dataset.raw, card.source)
+    found = find_all(dataset.raw, card.files)
     accounts: dict[str, SplitAccount] = {}
     stopping: list[Fault] = []
     for split in card.splits:
@@ -35,7 +35,7 @@ def write_files(dataset: Dataset, folder: Path, jobs: int | None) -> dict[str, S
                 written.append(result)
             else:
                 faults += result
-        stopping += [fault for fault in faults if fault.fatal or card.source.faulty == "error"]
+        stopping += [fault for fault in faults if fault.fatal or card.files.faulty == "error"]
         if not written and not stopping:
             stopping.append(Fault(split, "has no image that can be used", fatal=True))
         accounts[split] = of_written(written, faults, len(card.classes))

@@ -11,7 +11,7 @@ from pipelines.prepare.faults import Unusable
 from pipelines.prepare.matlab import read_matrix
 from pipelines.prepare.pascal_context import MATRIX, Masks, from_masks
 from pipelines.prepare.raster import read_colours, read_index
-from pipelines.study.cards import DataCard, FilesSource
+from pipelines.study.cards import DataCard
 
 _SHOWN = 8
 
@@ -30,7 +30,7 @@ def read_label(files: Path, label: str | Masks, card: DataCard) -> np.ndarray:
     """
     if isinstance(label, Masks):
         return from_index(from_masks(label), card)
-    spec, path = _source(card).labels, files / label
+    spec, path = card.files.labels, files / label
     match spec.encoding:
         case "colour":
             return from_colours(read_colours(path), card)
@@ -49,7 +49,7 @@ def from_index(raw: np.ndarray, card: DataCard) -> np.ndarray:
     Raises:
         Unusable: naming the raw ids that stand for nothing.
     """
-    labels, count = _source(card).labels, len(card.classes)
+    labels, count = card.files.labels, len(card.classes)
     if labels.mapping is not None:
         known = dict(labels.mapping)
     elif labels.reduce_zero:
@@ -68,7 +68,7 @@ def from_colours(raw: np.ndarray, card: DataCard) -> np.ndarray:
     """
     code = raw.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
     known = {_code(colour): index for index, colour in enumerate(card.palette)}
-    known |= {_code(c): card.ignore_index for c in _source(card).labels.ignore_colours}
+    known |= {_code(c): card.ignore_index for c in card.files.labels.ignore_colours}
     return _looked_up(code, known, card, _colour, "colours")
 
 
@@ -82,7 +82,7 @@ def _looked_up(
     values, counts = np.unique(raw, return_counts=True)
     found = zip(values.tolist(), counts.tolist(), strict=True)
     unknown = [(value, count) for value, count in found if value not in known]
-    if unknown and _source(card).labels.others == "error":
+    if unknown and card.files.labels.others == "error":
         named = [f"{show(value)} ({count} pixels)" for value, count in unknown[:_SHOWN]]
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise Unusable(
@@ -98,9 +98,3 @@ def _code(colour: list[int]) -> int:
 
 def _colour(code: int) -> str:
     return str([code >> 16, code >> 8 & 255, code & 255])
-
-
-def _source(card: DataCard) -> FilesSource:
-    if not isinstance(card.source, FilesSource):
-        raise TypeError(f"a card of kind {card.source.kind} has no raw labels")
-    return card.source

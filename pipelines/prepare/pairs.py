@@ -87,7 +87,7 @@ def find_pairs(
     if spec.list is None:
         pairs, faults = _all(spec, images, labels)
     else:
-        pairs, faults = _listed(files, split, spec, images, labels)
+        pairs, faults = _listed(files, split, spec, spec.list, images, labels)
     if not pairs and not faults:
         faults = [Fault(spec.list or spec.images, f"gives split {split} no image", fatal=True)]
     pairs, clashes = _named(spec.images, pairs)
@@ -134,15 +134,20 @@ def _all(
 
 
 def _listed(
-    files: Path, split: str, spec: Pairs, images: dict[str, Key], labels: dict[str, Key]
+    files: Path,
+    split: str,
+    spec: Pairs,
+    name: str,
+    images: dict[str, Key],
+    labels: dict[str, Key],
 ) -> tuple[list[Pair], list[Fault]]:
-    if not (files / spec.list).is_file():
+    if not (files / name).is_file():
         reason = f"no such file; source.splits.{split}.list expects it"
-        return [], [Fault(spec.list, reason, fatal=True)]
+        return [], [Fault(name, reason, fatal=True)]
     pairs, faults, seen = [], [], set()
     of_key = _by_key(labels)
     of_stem = _by_key({image: PurePosixPath(image).stem for image in images})
-    for where, columns in _lines(files, spec):
+    for where, columns in _lines(files, spec, name):
         wrong = _wrong_line(split, columns)
         if wrong:
             faults.append(Fault(where, wrong, fatal=True))
@@ -179,16 +184,16 @@ def _listed(
     return pairs, faults
 
 
-def _lines(files: Path, spec: Pairs) -> Iterator[tuple[str, list[str]]]:
-    """Where each line of the list stands, and its paths; one path may hold spaces."""
-    text = (files / spec.list).read_text(encoding="utf-8-sig")
+def _lines(files: Path, spec: Pairs, name: str) -> Iterator[tuple[str, list[str]]]:
+    """Where each line of the list `name` stands, and its paths; one path may hold spaces."""
+    text = (files / name).read_text(encoding="utf-8-sig")
     for number, line in enumerate(text.splitlines(), start=1):
         shortened = line.strip().removeprefix(spec.strip or "")
         columns = [word.removeprefix(spec.strip or "") for word in line.split()]
         if " " in shortened and (files / shortened).is_file():
             columns = [shortened]
         if columns:
-            yield f"{spec.list}, line {number}", columns
+            yield f"{name}, line {number}", columns
 
 
 def _wrong_line(split: str, columns: list[str]) -> str | None:

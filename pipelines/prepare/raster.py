@@ -13,6 +13,10 @@ from pipelines.prepare.faults import Unusable
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
+_COPIED: dict[str | None, Literal[".jpg", ".png"]] = {"JPEG": ".jpg", "PNG": ".png"}
+"""Suffixes of files that may stay as they are, by format."""
+
+
 def read_image(
     path: Path, label_size: tuple[int, int] | None
 ) -> tuple[np.ndarray, Literal[".jpg", ".png"] | None]:
@@ -34,7 +38,7 @@ def read_image(
     picture = _decoded(path)
     if picture.mode in _DEEP or _bit_depth(path) == 16:
         raise Unusable("has more than 8 bits a channel; expected 8")
-    suffix = {"JPEG": ".jpg", "PNG": ".png"}.get(picture.format)
+    suffix = _COPIED.get(picture.format)
     if picture.mode != "RGB" or "transparency" in picture.info:
         suffix = None
     if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:

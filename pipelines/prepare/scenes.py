@@ -13,18 +13,21 @@ from pipelines.prepare import digits, writer
 from pipelines.prepare.account import SplitAccount
 from pipelines.prepare.writer import class_pixels, write_pair
 from pipelines.study import Dataset
+from pipelines.study.cards import Split
 
 
 def write_scenes(dataset: Dataset, folder: Path) -> dict[str, SplitAccount]:
     """Write `folder/images/` and `folder/labels/`, and account for each split."""
-    spec = dataset.card.source.scenes
+    spec = dataset.card.scenes
     images, classes = glyphs.read_glyphs(dataset.raw / "glyphs.npy")
     chosen = digits.split_glyphs(classes, spec.seed)
-    accounts = {}
+    accounts: dict[str, SplitAccount] = {}
     for split in dataset.card.splits:
         pixels = np.zeros(len(dataset.card.classes), dtype=np.int64)
 
-        def scenes(split=split, pixels=pixels) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        def scenes(
+            split: Split = split, pixels: np.ndarray = pixels
+        ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             """Each scene, once it is written and counted."""
             count = range(spec.scenes[split])
             for index in tqdm(count, desc=f"{dataset.name} {split}", disable=None):

@@ -82,7 +82,9 @@ def class_pixels(label: np.ndarray, card: DataCard) -> np.ndarray:
 def _write_raw(
     pair: Pair, card: DataCard, files: Path, folder: Path, split: str
 ) -> Written | list[Fault]:
-    faults, label, image = [], None, None
+    faults: list[Fault] = []
+    label: np.ndarray | None = None
+    image: np.ndarray | None = None
     try:
         label = read_label(files, pair.label, card)
     except Unusable as reason:
@@ -92,7 +94,7 @@ def _write_raw(
         image, suffix = read_image(files / pair.image, size)
     except Unusable as reason:
         faults.append(Fault(pair.image, str(reason)))
-    if faults:
+    if label is None or image is None:
         return faults
     if suffix is None:
         suffix = ".png"

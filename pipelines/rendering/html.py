@@ -115,7 +115,7 @@ def _kind(column: str, text: str, number: bool) -> str:
 
 def _aligned(table: Table) -> dict[str, Sequence[Markup]]:
     """The cells of each column; means and deviations stand below each other by their points."""
-    columns = {}
+    columns: dict[str, Sequence[Markup]] = {}
     for column in table.shown:
         cells = [str(text) for text in table.shown[column]]
         found = [_SPREAD.match(text) for text in cells]

@@ -30,7 +30,7 @@ def render(report: Report) -> str:
 
 
 @singledispatch
-def _block(part, section: Section) -> str:
+def _block(part: object, section: Section) -> str:
     raise TypeError(f"{type(part).__name__} is no part of a section")
 
 

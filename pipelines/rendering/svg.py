@@ -31,7 +31,7 @@ def inline(text: str, name: str, title: str, alternative: str) -> str:
     for element in root.iter():
         for key, value in element.attrib.items():
             element.set(key, _attribute(key, value, name))
-    points = float(root.get("width").removesuffix("pt"))
+    points = float(root.attrib["width"].removesuffix("pt"))
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
     # What is drawn for paper is read on a screen from farther away.

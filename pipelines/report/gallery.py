@@ -210,7 +210,8 @@ def _pixels(run: Run, kind: str, stem: str) -> np.ndarray:
 
 def write(gallery: Gallery, path: Path) -> None:
     """Write the file; equal galleries give equal bytes."""
-    arrays, panels = {}, []
+    arrays: dict[str, np.ndarray] = {}
+    panels = []
     for (dataset, model), shown in gallery.items():
         scenes = []
         for scene in shown.scenes:
@@ -226,7 +227,8 @@ def write(gallery: Gallery, path: Path) -> None:
             {"dataset": dataset, "model": model, "scenes": scenes}
             | {"sources": dict(shown.sources), **facts}
         )
-    np.savez_compressed(path, panels=np.array(json.dumps(panels, sort_keys=True)), **arrays)
+    described = np.array(json.dumps(panels, sort_keys=True))
+    np.savez_compressed(path, allow_pickle=False, panels=described, **arrays)
 
 
 def read(path: Path) -> Gallery:

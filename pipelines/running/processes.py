@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sized
 from itertools import islice
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pipelines.base.errors import PipelineError
 from pipelines.study import Run
@@ -122,10 +122,10 @@ def gathered(items: Iterable[_T], batch_size: int) -> Iterator[_T]:
         dist.all_reduce(left)
         if not left:
             return
-        batches = [None] * world() if rank() == 0 else None
+        batches: list[Any] | None = [None] * world() if rank() == 0 else None
         dist.gather_object(batch, batches)
-        for batch in batches or ():
-            yield from batch
+        for each in batches or ():
+            yield from each
 
 
 def _choose_device(run: Run) -> None:

@@ -52,12 +52,12 @@ def read_progress(work: Path) -> Progress | None:
     if not times:
         return None
     curves, departures = _read(work)
-    status = "FAILED" if (work / FAILED).exists() else "KILLED"
+    ended: Literal["FAILED", "KILLED"] = "FAILED" if (work / FAILED).exists() else "KILLED"
     return Progress(
         curves=curves,
         times=times,
         id=sha256_json([work.name, min(times.values()), departures]),
-        status="RUNNING" if _is_locked(work / LOCK) else status,
+        status="RUNNING" if _is_locked(work / LOCK) else ended,
     )
 
 

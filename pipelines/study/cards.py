@@ -339,6 +339,28 @@ class DataCard(Strict):
         has = source.splits if isinstance(source, FilesSource) else source.scenes.scenes
         return [split for split in get_args(Split) if split in has]
 
+    @property
+    def files(self) -> FilesSource:
+        """The source of a data set that comes as files.
+
+        Raises:
+            TypeError: for a data set that is drawn.
+        """
+        if not isinstance(self.source, FilesSource):
+            raise TypeError(f"a card of kind {self.source.kind} has no raw files")
+        return self.source
+
+    @property
+    def scenes(self) -> DigitsSpec:
+        """How the scenes of a data set that is drawn look.
+
+        Raises:
+            TypeError: for a data set that comes as files.
+        """
+        if not isinstance(self.source, DigitsSource):
+            raise TypeError(f"a card of kind {self.source.kind} has no scenes")
+        return self.source.scenes
+
     @model_validator(mode="after")
     def _one_colour_a_class(self) -> DataCard:
         if len(self.palette) != len(self.classes):

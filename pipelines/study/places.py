@@ -43,7 +43,7 @@ A name that ends in a slash is a folder.
 MODEL_STAGES = {"weights": (DATA / "weights", ("backbone.safetensors",))}
 """Where the stage of a model with published weights writes and what, as above."""
 
-RUN_STAGES = {
+RUN_STAGES: dict[str, tuple[str, ...]] = {
     "train": (
         *("weights.safetensors", "plugin.safetensors", "diagnostics.safetensors"),
         *("curves.csv", "config.py"),
@@ -55,7 +55,7 @@ RUN_STAGES = {
 }
 """What each stage of a run writes, besides receipt.json and runtime.json."""
 
-STUDY_STAGES = {
+STUDY_STAGES: dict[str, tuple[str, ...]] = {
     "compare": (
         *("runs.csv", "summary.csv", "paired.csv", "claims.csv"),
         *("curves.csv", "confusion.csv"),

@@ -122,7 +122,7 @@ class LiveCurves(Hook):
             self._worker = start(task, theirs)
 
     def _finish(self) -> None:
-        if self._worker is None:
+        if self._worker is None or self._line is None:
             return
         # Where the worker ended before its time there is nobody to talk to.
         with contextlib.suppress(ConnectionError):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.base.artifacts import read_json, sha256_file, sha256_json
 from pipelines.base.metrics import headline
@@ -214,6 +214,10 @@ def _inputs(run: Run) -> list[DataInput]:
     if not run.dataset.info.is_file():
         return []
     info = read_json(run.dataset.info)
+    splits: tuple[tuple[str, Literal["train", "test"]], ...] = (
+        ("train", "train"),
+        (run.evaluation.split, "test"),
+    )
     return [
         DataInput(
             name=f"{run.dataset.name}-{split}",
@@ -222,7 +226,7 @@ def _inputs(run: Run) -> list[DataInput]:
             folder=run.dataset.prepared.as_posix(),
             images=info["counts"][split],
         )
-        for split, context in (("train", "train"), (run.evaluation.split, "test"))
+        for split, context in splits
     ]
 
 

@@ -69,9 +69,10 @@ def find_records(client: MlflowClient, experiment: str, run: str | None = None) 
     index: Index = {}
     for record in sorted(records, key=lambda r: (_SENT not in r.data.tags, r.info.run_id)):
         for tag in (RUN_KEY, STUDY_KEY):
-            key = (tag, record.data.tags.get(tag))
-            if key[1] is None:
+            value = record.data.tags.get(tag)
+            if value is None:
                 continue
+            key = (tag, value)
             if key in index and run is None:
                 client.delete_run(record.info.run_id)
             index.setdefault(key, record)
@@ -126,7 +127,8 @@ def describe(client: MlflowClient, record: Record, text: str) -> None:
 
 
 def _search(client: MlflowClient, experiment: str, wanted: str) -> list[Record]:
-    records, token = [], None
+    records: list[Record] = []
+    token = None
     while True:
         page = client.search_runs([experiment], wanted, max_results=1000, page_token=token)
         records += page

@@ -102,8 +102,8 @@ def warn(what: str, error: Exception, command: str) -> None:
 def _reason(error: BaseException) -> str:
     """One line: what `error` says, and at its root, which MLflow's messages bury or leave out."""
     root = error
-    while root.__cause__ or root.__context__:
-        root = root.__cause__ or root.__context__
+    while under := root.__cause__ or root.__context__:
+        root = under
     first, last = (" ".join(str(e).split()) or type(e).__name__ for e in (error, root))
     first = first if len(first) <= 200 else f"{first[:200]} ..."
     return first if last in first else f"{first}: {last[:200]}"

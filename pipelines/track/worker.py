@@ -39,7 +39,7 @@ class Task:
     study: Study
     run: Run | None
     every: float | None = None
-    """Seconds between two looks at a training; None sends once."""
+    """Seconds between two looks at the training of `run`; None sends once."""
     gpu: bool = False
     tell: bool = True
     """Whether to warn when something is not sent."""
@@ -47,9 +47,9 @@ class Task:
 
 def main(argv: list[str]) -> int:
     task: Task = pickle.load(sys.stdin.buffer)
-    if task.every is None:
+    if task.run is None or task.every is None:
         return 0 if _send(task, task.tell) else 3
-    return _follow(task, socket.socket(fileno=int(argv[0])))
+    return _follow(task, task.run, task.every, socket.socket(fileno=int(argv[0])))
 
 
 def _send(task: Task, tell: bool) -> Shown | None:
@@ -62,7 +62,7 @@ def _send(task: Task, tell: bool) -> Shown | None:
         return None
 
 
-def _follow(task: Task, training: socket.socket) -> int:
+def _follow(task: Task, run: Run, every: float, training: socket.socket) -> int:
     """Send the run every so often, until the training says or shows that it ends."""
     # The training's steps come first where there is not a core for each.
     os.nice(10)
@@ -78,14 +78,14 @@ def _follow(task: Task, training: socket.socket) -> int:
             if failures:
                 _say(training, LEVEL)
             failures = 0
-            if task.gpu and monitored != shown.runs[task.run.name]:
-                monitored = shown.runs[task.run.name]
+            if task.gpu and monitored != shown.runs[run.name]:
+                monitored = shown.runs[run.name]
                 _monitor(monitored)
-        word = _listen(training, min(task.every * 2**failures, _LONGEST_WAIT))
+        word = _listen(training, min(every * 2**failures, _LONGEST_WAIT))
         if word == OVER:
             return 0
         if word is not None:
-            _wait_for_the_end(task.run)
+            _wait_for_the_end(run)
             return 0 if _send(task, tell=not told) else 3
 
 

@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.dist import is_main_process
@@ -24,6 +24,11 @@ from mmengine.hooks import Hook
 
 from pipelines.base.errors import PipelineError
 from pipelines.running.processes import rank
+
+if TYPE_CHECKING:
+    from mmengine.runner import Runner as _Runner
+else:
+    _Runner = object  # The Runner itself comes with the subclass.
 
 _NAME = re.compile(r"iter_(\d+)\.pth")
 _LOCK = "checkpoints.lock"
@@ -35,7 +40,7 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, Runti
 
 def iteration_of(path: Path) -> int:
     """How many iterations the checkpoint at `path` has behind it."""
-    return int(_NAME.fullmatch(path.name).group(1))
+    return int(_NAME.sub(r"\1", path.name))
 
 
 def newest_whole(work: Path, warn: Callable[[str], None]) -> Path | None:
@@ -152,8 +157,11 @@ def _validates_at(loop: Any, iteration: int) -> bool:
     )
 
 
-class CheckpointedRunner:
+class CheckpointedRunner(_Runner):
     """For a Runner: its checkpoints are written whole, and the newest whole one is resumed."""
+
+    _resume: bool
+    _load_from: str | None
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         if is_main_process():

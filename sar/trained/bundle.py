@@ -135,7 +135,8 @@ def build_bare(model: Mapping[str, Any], imports: list[str]) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # About training and missing compiled ops.
-            return revert_sync_batchnorm(MODELS.build(ConfigDict(model)))
+            built: nn.Module = revert_sync_batchnorm(MODELS.build(ConfigDict(model)))
+            return built
     except (KeyError, TypeError, ValueError, AssertionError, ImportError) as error:
         raise SarError(
             f"the model's config cannot be built: {type(error).__name__}: {error}"

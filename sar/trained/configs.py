@@ -9,9 +9,12 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sar.errors import SarError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 _NOT_BEFORE_THE_MODEL = ("Load", "Pack", "Concat")
 """Beginnings of the types of steps that read an image or its labels, or pack them."""
@@ -56,7 +59,7 @@ def read_config(name: str | Path) -> ModelConfig:
     return from_config(config, str(path))
 
 
-def from_config(config: Mapping, origin: str) -> ModelConfig:
+def from_config(config: Config, origin: str) -> ModelConfig:
     """Take from a config that is read already what inference needs; see `read_config`."""
     values = config.to_dict()
     model = values.get("model")
@@ -73,11 +76,11 @@ def from_config(config: Mapping, origin: str) -> ModelConfig:
     )
 
 
-def heads(model: Mapping) -> Iterator[tuple[str, dict]]:
+def heads(model: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The configs of all heads of a model, each with what its weights' names begin with."""
     for name in ("decode_head", "auxiliary_head"):
         head = model.get(name)
-        if isinstance(head, Mapping):
+        if isinstance(head, dict):
             yield name, head
         elif isinstance(head, list | tuple):
             yield from ((f"{name}.{index}", each) for index, each in enumerate(head))
@@ -129,7 +132,7 @@ def _loads_a_file(init: Any) -> bool:
     return any(isinstance(one, dict) and one.get("type") == "Pretrained" for one in each)
 
 
-def _datasets(config: Mapping) -> Iterator[tuple[str, dict]]:
+def _datasets(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The configs of the data sets, those of tests first, each with the name of its loader."""
     for loader in ("test_dataloader", "val_dataloader", "train_dataloader"):
         dataset = (config.get(loader) or {}).get("dataset") or {}
@@ -139,7 +142,7 @@ def _datasets(config: Mapping) -> Iterator[tuple[str, dict]]:
             yield loader, dataset
 
 
-def _image_steps(config: Mapping) -> Iterator[dict[str, Any]]:
+def _image_steps(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     loader, dataset = next(_datasets(config), ("", {}))
     pipeline = dataset.get("pipeline", [])
     if config.get("test_pipeline"):
@@ -156,7 +159,7 @@ def _image_steps(config: Mapping) -> Iterator[dict[str, Any]]:
 
 
 def _names_and_colours(
-    config: Mapping,
+    config: Mapping[str, Any],
 ) -> tuple[list[str] | None, list[list[int]] | None]:
     """Of a data set's own ``metainfo``, or of its registered class."""
     from mmseg.registry import DATASETS
@@ -177,7 +180,7 @@ def _names_and_colours(
     return None, None
 
 
-def _imports(config: Mapping) -> list[str]:
+def _imports(config: Mapping[str, Any]) -> list[str]:
     names = (config.get("custom_imports") or {}).get("imports", [])
     names = [names] if isinstance(names, str) else names
     return [name for name in names if name.partition(".")[0] not in _FOR_TRAINING]

@@ -99,7 +99,7 @@ def _with_legend(
     return page
 
 
-def _fitted(name: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+def _fitted(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
     """The name, cut where it is too long for the room."""
     if font.getlength(name) <= room:
         return name

@@ -48,7 +48,7 @@ _LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)
 @functools.cache
 def distinct_colours(count: int) -> tuple[tuple[int, int, int], ...]:
     """The first ``count`` colours (r, g, b); fewer are always the beginning of more."""
-    taken = list(_FIRST[:count])
+    taken: list[tuple[int, int, int]] = list(_FIRST[:count])
     grid = np.array(list(itertools.product(_LEVELS, repeat=3)))
     seen = seen_lab(grid)
     nearest = np.full(len(grid), np.inf)
@@ -56,7 +56,8 @@ def distinct_colours(count: int) -> tuple[tuple[int, int, int], ...]:
         nearest = np.minimum(nearest, _least(seen, seen_lab(np.array([colour]))))
     while len(taken) < count:
         best = int(np.argmax(nearest))
-        taken.append(tuple(int(value) for value in grid[best]))
+        red, green, blue = grid[best].tolist()
+        taken.append((red, green, blue))
         nearest = np.minimum(nearest, _least(seen, seen[:, best : best + 1]))
     return tuple(taken)
 
@@ -72,4 +73,5 @@ def seen_lab(colours: np.ndarray) -> np.ndarray:
 
 
 def _least(some: np.ndarray, one: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(some - one, axis=-1).min(axis=0)
+    nearest: np.ndarray = np.linalg.norm(some - one, axis=-1).min(axis=0)
+    return nearest

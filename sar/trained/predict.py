@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from sar.errors import SarError
 from sar.trained.bundle import Bundle, load_model
@@ -72,9 +71,9 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         from mmcv.transforms import Compose
 
-        self.model: nn.Module = load_model(bundle, device)
+        self.model: Any = load_model(bundle, device)
         # Registered under names of mmseg, which `load_model` has made known.
-        self._prepare: Callable[[dict], Any] = Compose(
+        self._prepare: Callable[[dict[str, Any]], Any] = Compose(
             [{"type": "LoadImageFromNDArray"}, *bundle.image_steps, {"type": "PackSegInputs"}]
         )
 
@@ -83,7 +82,8 @@ class Predictor:
         batch = {"inputs": [data["inputs"]], "data_samples": [data["data_samples"]]}
         with torch.inference_mode():
             sample = self.model.test_step(batch)[0]
-        return sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+        ids: np.ndarray = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+        return ids
 
 
 def choose_device(name: str) -> torch.device:
@@ -128,7 +128,7 @@ def _save(image: Image.Image, path: Path) -> None:
         new.unlink(missing_ok=True)
 
 
-def _progress(pairs: list) -> Any:
+def _progress(pairs: list[tuple[Path, Path]]) -> Any:
     from tqdm import tqdm
 
     return tqdm(pairs, unit="image", file=sys.stderr)

@@ -201,7 +201,11 @@ def _img_norm_cfg(text: Any) -> dict[str, Any] | None:
         if [getattr(target, "id", None) for target in node.targets] != ["img_norm_cfg"]:
             continue
         try:
-            values = {each.arg: ast.literal_eval(each.value) for each in node.value.keywords}
+            values = {
+                each.arg: ast.literal_eval(each.value)
+                for each in node.value.keywords
+                if each.arg is not None
+            }
         except ValueError:
             return None  # Computed, not written down.
         if {"mean", "std"} <= values.keys():

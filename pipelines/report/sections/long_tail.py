@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from pipelines.analyse.long_tail import paired_iou
 from pipelines.base.frames import KEYS
 from pipelines.base.metrics import GROUPS
-from pipelines.rendering.parts import Drawing, Section, Text
+from pipelines.rendering.parts import Drawing, Part, Section, Text
 from pipelines.rendering.style import method_style
 from pipelines.report.charts import FAINT, GRID, axes_grid, band, legend, points
 from pipelines.report.measure_table import (
@@ -56,7 +56,7 @@ def section(
     sentences = difference_sentences(
         paired, MEASURES, methods, baseline, ["long_tail/tail_minus_head"]
     )
-    parts = [
+    parts: list[Part] = [
         Text(
             "IoU of each class against its share of the labelled training pixels, one point a "
             "class. A method that helps rare classes more has a slope below that of "

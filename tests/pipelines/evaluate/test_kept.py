@@ -270,6 +270,21 @@ def test_what_has_no_room_is_named(tmp_path):
     assert (tmp_path / "a.npz").stat().st_size <= kept.budget(19)
 
 
+def test_the_first_process_may_see_no_map_where_another_does(tmp_path):
+    """With sliding windows and images of unequal sizes: one that fits a window has a map."""
+    first, other = Collector(["a", "b"]), Collector(["a", "b"])
+    labels = np.zeros((4, 4), np.int64)
+    found = other.of_image(1, np.ones((3, 4, 4), np.float32), labels, (1, 1))
+    first.add("large", np.eye(2, dtype=np.int64))
+    first.without_features("many windows")
+    first.add("small", np.eye(2, dtype=np.int64))
+    first.join_features(found)
+    first.write(tmp_path / "a.npz", {}, {}, {})
+    read = kept.read(tmp_path / "a.npz")
+    assert read.missing == "many windows" and read.pixels is None
+    assert read.stems == ["large", "small"]
+
+
 def test_a_form_that_has_not_what_is_asked_says_so(tmp_path):
     kept, _ = made_up(tmp_path / "a.npz", 19, 4, 500, 19)
     with pytest.raises(ValueError, match="the form is 'scores', expected confusion or counts"):

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from pipelines.base.errors import PipelineError
+from pipelines.fetch import listing
 from pipelines.fetch.missing import missing_data
-from pipelines.fetch.stage import listing
 from pipelines.study import Dataset
 from tests.pipelines.fetch import repositories
 from tests.pipelines.fetch.conftest import NAME

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from pipelines.analyse.stage import stage as analyse
+from pipelines.analyse import stage as analyse
 from pipelines.base.errors import PipelineError
-from pipelines.compare.stage import stage as compare
+from pipelines.compare import stage as compare
 from pipelines.evaluate.collector import KeptPredictions
-from pipelines.report.stage import contents, gallery
-from pipelines.report.stage import stage as report
+from pipelines.report import contents, gallery
+from pipelines.report import stage as report
 from pipelines.study import Study
 
 NAN = float("nan")
