@@ -13,6 +13,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from pipelines.digits import DigitsSpec
+from pipelines.metrics import GROUPS, MULTI_SCALE
 from pipelines.schema import Colour, Name, Strict
 
 
@@ -182,6 +183,9 @@ def _places(part: Part | FirstOf) -> set[PurePosixPath]:
     return set()
 
 
+Patterns = Annotated[list[str], Field(min_length=1)]
+
+
 class Pairs(Strict):
     """Which files are the images of a split, and which label belongs to each.
 
@@ -201,6 +205,8 @@ class Pairs(Strict):
     that `images` matches."""
     strip: str | None = None
     """What the list's paths begin with and the files' paths do not."""
+    without: Patterns | None = None
+    """Images that are left out, as patterns of their stems, such as `0006R0_*`."""
 
     @model_validator(mode="after")
     def _stars_agree(self) -> Pairs:
@@ -257,6 +263,9 @@ class FilesSource(Strict):
     parts: Annotated[
         dict[Name, Annotated[Part | FirstOf, Field(discriminator="kind")]], Field(min_length=1)
     ]
+    downloads: Name | None = None
+    """The data set whose downloads, and whose folder in a mirror, these parts share, so that other
+    splits of the same files need no second download; without it, its own."""
     splits: Annotated[dict[Split, Pairs], Field(min_length=1)]
     labels: Labels = Labels()
     faulty: Literal["error", "skip"] = "error"
@@ -284,6 +293,14 @@ class FilesSource(Strict):
         return self
 
 
+class Subset(Strict):
+    """Images of a split that are also looked at alone, such as one sequence of a video."""
+
+    split: Split
+    images: Annotated[str, Field(min_length=1)]
+    """Pattern of their stems, such as `Seq05VD_*`."""
+
+
 class DataCard(Strict):
     """`params/datasets/<name>.yaml`: what a data set is and where it comes from."""
 
@@ -292,6 +309,8 @@ class DataCard(Strict):
     palette: list[Colour]
     ignore_index: Annotated[int, Field(ge=0, le=255)] = 255
     source: Annotated[DigitsSource | FilesSource, Field(discriminator="kind")]
+    subsets: dict[Name, Subset] = {}
+    """By the name that a study's `evaluation.subsets` gives."""
     digests: dict[Split, str] = {}
     """sha256 over the decoded arrays of each split; prepare refuses other data."""
     licence: str
@@ -322,6 +341,18 @@ class DataCard(Strict):
                 f"ignore_index {self.ignore_index} is the id of class "
                 f"{self.classes[self.ignore_index]!r}; expected an id that no class has"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _subsets_have_splits_and_names_of_their_own(self) -> DataCard:
+        for name, subset in self.subsets.items():
+            if subset.split not in self.splits:
+                raise ValueError(
+                    f"subsets.{name}.split is {subset.split}; the data set has "
+                    f"{', '.join(self.splits)}"
+                )
+            if f"mIoU/{name}" in (MULTI_SCALE, *(f"mIoU/{group}" for group in GROUPS)):
+                raise ValueError(f"subsets.{name}: mIoU/{name} is another score; rename it")
         return self
 
     @model_validator(mode="after")

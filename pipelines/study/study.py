@@ -117,7 +117,8 @@ class Study:
         """Every run's values are valid, and its data set has the splits that they need."""
         for dataset in self.datasets.values():
             for model in self.models:
-                wanted = {"evaluation.split": self.evaluation_of(dataset.name, model).split}
+                evaluation = self.evaluation_of(dataset.name, model)
+                wanted = {"evaluation.split": evaluation.split}
                 for method in self.file.methods:
                     training = self.training_of(dataset.name, model, method)
                     self._check_batch(dataset.name, model, method, training.batch_size)
@@ -130,6 +131,7 @@ class Study:
                             f"{self.path}: {key}: needs the split {split}, and "
                             f"{dataset.card_file} has {', '.join(dataset.card.splits)}"
                         )
+                dataset.subsets(evaluation, self.path)
 
     def _origin(self, key: str, dataset: str, model: str, method: str) -> str:
         """Where the file sets this key of a run's `training`."""
