@@ -268,6 +268,9 @@ class Evaluation(Strict):
     """Bounds in pixels, the larger on the longer side, into which images are fitted, larger or
     smaller, before they are predicted; without it, their own size. Scores are always those of the
     labels at their own size."""
+    subsets: list[Name] = []
+    """Subsets of the split, by their names in the data card, of which scores are given as well:
+    `mIoU/NAME`."""
     multi_scale: MultiScale | None = None
     """Adds the score `mIoU/multi-scale` to the single-scale ones, for the price of another pass
     over the split for each view."""

@@ -8,7 +8,8 @@ import pytest
 
 from pipelines.base.errors import PipelineError
 from pipelines.prepare.stage import prepare
-from pipelines.study import Study
+from pipelines.study import Study, read_params
+from pipelines.study.schema import ModelEntry
 from tests.pipelines import mini
 from tests.pipelines.prepare import raw
 
@@ -127,3 +128,15 @@ def test_the_report_finds_images_of_either_kind(study):
     (run.dataset.prepared / "images/test/1.jpg").unlink()
     with pytest.raises(PipelineError, match=r"test/1.png: not found; run python -m pipelines.prep"):
         _pixels(run, "images", "1")
+
+
+def test_an_entry_may_delete_what_its_config_has_and_stays_as_it_is():
+    """Merging takes `_delete_` out of what it merges."""
+    from pipelines.configs.model import entry_config
+
+    entry = read_params(mini.ROOT / "params/models/fcn_mobilenetv2.yaml", ModelEntry)
+    before = entry.model_dump()
+    for _ in range(2):
+        backbone = entry_config("fcn_mobilenetv2", entry).model.backbone
+        assert backbone.type == "MobileNetV2" and "extra" not in backbone
+    assert entry.model_dump() == before
