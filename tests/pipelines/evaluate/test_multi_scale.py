@@ -131,7 +131,9 @@ def test_flip_averages_an_image_and_its_mirror(evaluated):
     run = evaluated(multi_scale={"scales": [1.0], "flip": True})
     model = _load_model(run)
     expected = []
-    for batch in Runner.build_dataloader(dataloader(run, "test", 2, multi_scale_pipeline(run))):
+    for batch in Runner.build_dataloader(
+        dataloader(run.dataset, "test", 2, multi_scale_pipeline(run))
+    ):
         plain = model.data_preprocessor(
             {"inputs": batch["inputs"][0], "data_samples": batch["data_samples"][0]}, False
         )["inputs"]
@@ -150,7 +152,7 @@ def test_it_is_what_mmsegmentation_computes(evaluated):
     run = evaluated(multi_scale={"scales": [0.5, 1.0, 1.25], "flip": True}, batch_size=2)
     model = _load_model(run)
     reference = SegTTAModel(module=model)
-    loader = Runner.build_dataloader(dataloader(run, "test", 2, multi_scale_pipeline(run)))
+    loader = Runner.build_dataloader(dataloader(run.dataset, "test", 2, multi_scale_pipeline(run)))
     expected = []
     with torch.inference_mode():
         for batch in loader:
