@@ -72,7 +72,7 @@ def entry_config(name: str, entry: ModelEntry) -> Config:
 
 def test_cfg(evaluation: Evaluation) -> dict[str, Any]:
     """mmseg's name for how an image is predicted: at once, or in windows."""
-    if evaluation.mode == "whole":
+    if evaluation.crop_size is None or evaluation.stride is None:
         return {"mode": "whole"}
     return {
         "mode": "slide",

@@ -149,7 +149,7 @@ def files() -> dict[Path, str]:
 
 def stale() -> str:
     """What writing the files would change, as a diff; empty when they are current."""
-    diffs = []
+    diffs: list[str] = []
     for path, text in files().items():
         old = path.read_text(encoding="utf-8") if path.is_file() else ""
         diffs += difflib.unified_diff(
@@ -164,7 +164,11 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
     some = next(run for run in study.runs if (run.model, run.method) == (model, method))
     # The same run with DVC's placeholders, so that its name and all its paths hold them.
     any_data = dataclasses.replace(some.dataset, name="${item.dataset}")
-    run = dataclasses.replace(some, dataset=any_data, seed="${item.seed}")
+    run = dataclasses.replace(
+        some,
+        dataset=any_data,
+        seed="${item.seed}",  # type: ignore[arg-type]  # no number, but what DVC puts one for
+    )
     given = study.file.model_fields_set
     keys = ["threads", *(key for key in ("processes", "image_scale") if key in given)]
     parts = {"evaluation"}

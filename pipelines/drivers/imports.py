@@ -149,8 +149,8 @@ def _imports(node: ast.AST) -> Iterator[str]:
         for alias in node.names:
             yield module if alias.name == "*" else f"{module.rstrip('.') or module}.{alias.name}"
     elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-        for child in node.orelse:
-            yield from _imports(child)
+        for other in node.orelse:
+            yield from _imports(other)
     else:
         for child in ast.iter_child_nodes(node):
             yield from _imports(child)
@@ -170,7 +170,7 @@ def _strip_docstrings(node: ast.AST) -> None:
     """Take away strings that stand alone: docstrings, and what documents an attribute."""
     body = getattr(node, "body", None)
     if isinstance(body, list):
-        node.body = [each for each in body if not _is_text(each)] or [ast.Pass()]
+        body[:] = [each for each in body if not _is_text(each)] or [ast.Pass()]
 
 
 def _is_text(node: ast.AST) -> bool:

@@ -88,11 +88,13 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
         subsets.add(image.stem, image.pixels)
         kept.add(image.stem, image.prediction)
         collector.add(image.stem, image.pixels)
-        if image.missing:
+        if image.features is None:
             collector.without_features(image.missing)
         else:
             collector.join_features(image.features)
-    averaged = multi_scale_confusion(run, tested.model) if run.evaluation.multi_scale else None
+    averaged = None
+    if isinstance(run, Run) and run.evaluation.multi_scale is not None:
+        averaged = multi_scale_confusion(run, tested.model)
     if rank() > 0:
         return
     metrics = {
@@ -148,8 +150,9 @@ def _count(
             image.truth, image.prediction, len(card.classes), card.ignore_index
         )
         features = None
-        if not image.missing:
-            features = collector.of_image(index, image.features, image.labels, image.stride)
+        found, labels, stride = image.features, image.labels, image.stride
+        if found is not None and labels is not None and stride is not None:
+            features = collector.of_image(index, found, labels, stride)
         yield Counted(image.stem, pixels, image.prediction, features, image.missing)
 
 

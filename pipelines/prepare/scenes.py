@@ -13,7 +13,7 @@ from pipelines.prepare import digits, writer
 from pipelines.prepare.account import SplitAccount
 from pipelines.prepare.writer import class_pixels, write_pair
 from pipelines.study import Dataset
-from pipelines.study.cards import Split
+from pipelines.study.digits import Split
 
 
 def write_scenes(dataset: Dataset, folder: Path) -> dict[str, SplitAccount]:

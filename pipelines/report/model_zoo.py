@@ -13,7 +13,10 @@ from ruamel.yaml import YAML
 
 from pipelines.base.errors import PipelineError
 from pipelines.study import REFERENCE
-from pipelines.study.reference import Recipe, ReferenceFile, Result, Source
+from pipelines.study.reference import PublishedMetric, Recipe, ReferenceFile, Result, Source
+
+_METRICS: dict[str, PublishedMetric] = {"mIoU": "mIoU", "mIoU(ms+flip)": "mIoU/multi-scale"}
+"""Our names by those of metafiles."""
 
 
 def zoo_results(reference: ReferenceFile, dataset: str, entry: str) -> list[Result]:
@@ -40,7 +43,7 @@ def zoo_results(reference: ReferenceFile, dataset: str, entry: str) -> list[Resu
         )
         outcomes = model["Results"]
         for outcome in outcomes if isinstance(outcomes, list) else [outcomes]:
-            for theirs_name, metric in (("mIoU", "mIoU"), ("mIoU(ms+flip)", "mIoU/multi-scale")):
+            for theirs_name, metric in _METRICS.items():
                 if theirs_name in outcome["Metrics"]:
                     results.append(
                         Result(

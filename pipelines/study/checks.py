@@ -13,19 +13,33 @@ from pipelines.study.schema import Claim, Evaluation, ModelEntry, Override, Stud
 
 
 class _Claimed(Protocol):
-    name: str
-    claim: Claim
-    dataset: str
-    model: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def claim(self) -> Claim: ...
+
+    @property
+    def dataset(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
 
 
 class Checked(Protocol):
     """What the checks ask of a `Study`."""
 
-    path: Path
-    file: StudyFile
-    datasets: Mapping[str, Dataset]
-    models: Mapping[str, ModelEntry]
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def file(self) -> StudyFile: ...
+
+    @property
+    def datasets(self) -> Mapping[str, Dataset]: ...
+
+    @property
+    def models(self) -> Mapping[str, ModelEntry]: ...
 
     @property
     def claims(self) -> Sequence[_Claimed]: ...

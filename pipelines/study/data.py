@@ -196,7 +196,7 @@ class Weights:
         """Where the file is had, for a message."""
         package = self.pretrained.package
         if package is None:
-            return self.pretrained.urls
+            return self.pretrained.urls or []
         return [f"the package {package.name}=={package.version}"]
 
     @property

@@ -14,6 +14,7 @@ from pipelines.study import REFERENCE, read_params
 from pipelines.study.schema import Name, SidePixels, Strict
 
 Percent = Annotated[float, Field(ge=0, le=100)]
+PublishedMetric = Literal["mIoU", "mIoU/multi-scale"]
 
 
 class Recipe(Strict):
@@ -57,7 +58,7 @@ class Result(Strict):
     """The entry of `params/models` that is the same model; only then it stands beside ours."""
     plugin: str | None = None
     """Our methods with this plug-in are the same method; without it, our baseline is."""
-    metric: Literal["mIoU", "mIoU/multi-scale"] = "mIoU"
+    metric: PublishedMetric = "mIoU"
     """Of one scale, or averaged over several."""
     value: Percent | None
     """In percent; null where it is not available."""

@@ -285,7 +285,7 @@ class Evaluation(Strict):
                 raise ValueError(
                     f"{key} goes with mode slide, and mode slide with both crop_size and stride"
                 )
-        if self.mode == "slide":
+        if self.stride is not None and self.crop_size is not None:
             for step, side in zip(self.stride, self.crop_size, strict=True):
                 if step > side:
                     raise ValueError(

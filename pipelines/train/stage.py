@@ -21,7 +21,7 @@ from pipelines.running.cli import limit_threads
 from pipelines.running.curves import read_curves
 from pipelines.running.processes import rank
 from pipelines.running.progress import logged, work_folder
-from pipelines.study import Run
+from pipelines.study import Run, Weights
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -43,7 +43,7 @@ def train(run: Run) -> None:
             f"run python -m pipelines.prepare --dataset {run.dataset.name}"
         )
     if run.weights is not None and not run.weights.receipt.is_file():
-        raise PipelineError(_without_weights(run))
+        raise PipelineError(_without_weights(run, run.weights))
     work = work_folder(run)
 
     import pandas as pd
@@ -93,8 +93,7 @@ def train(run: Run) -> None:
         discard(work)
 
 
-def _without_weights(run: Run) -> str:
-    weights = run.weights
+def _without_weights(run: Run, weights: Weights) -> str:
     return (
         f"{weights.receipt}: not found; run python -m pipelines.fetch --weights {weights.model}, "
         f"which downloads {weights.pretrained.file} from {', '.join(weights.sources)}; "

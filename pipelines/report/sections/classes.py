@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
 from pipelines.compare.claims import says_better
@@ -36,7 +39,7 @@ def per_class_figure(table: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
     return figure
 
 
-def _per_class_panel(axes, panel: pd.DataFrame, methods: Mapping[str, str]) -> None:
+def _per_class_panel(axes: Axes, panel: pd.DataFrame, methods: Mapping[str, str]) -> None:
     places = np.arange(len(panel))
     step = min(0.22, 0.7 / len(methods))
     for index, method in enumerate(methods):
@@ -62,7 +65,9 @@ def _per_class_panel(axes, panel: pd.DataFrame, methods: Mapping[str, str]) -> N
         f"{name}{', ' if crowded else chr(10)}{100 * share:.2g} %"
         for name, share in zip(panel["class"], panel["train_share"], strict=True)
     ]
-    slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    slant: dict[str, Any] = {}
+    if crowded:
+        slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(places, names, **slant)
     axes.set_xlim(-0.5, len(panel) - 0.5)
     axes.set_ylim(0, 109)
@@ -112,7 +117,7 @@ def confusion_figure(
     return figure
 
 
-def _confusion_panel(axes, difference: pd.DataFrame):
+def _confusion_panel(axes: Axes, difference: pd.DataFrame) -> AxesImage:
     values = difference.to_numpy()
     largest = max(1.0, np.nanmax(np.abs(values), initial=0.0))
     drawn = axes.imshow(values, cmap="PuOr", vmin=-largest, vmax=largest, interpolation="none")
@@ -122,10 +127,8 @@ def _confusion_panel(axes, difference: pd.DataFrame):
         for (row, column), value in np.ndenumerate(values):
             if abs(value) >= 0.95:
                 shade = (255, 255, 255) if abs(value) > 0.6 * largest else (0, 0, 0)
-                axes.text(
-                    *(column, row, f"{value:+.0f}"),
-                    **{"ha": "center", "va": "center", "fontsize": 7, "color": fixed(shade)},
-                )
+                style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
+                axes.text(column, row, f"{value:+.0f}", color=fixed(shade), **style)
     size = 8 if few else 3
     axes.set_xticks(places, difference.columns, rotation=90, fontsize=size)
     axes.set_yticks(places, difference.index, fontsize=size)
@@ -256,7 +259,7 @@ def _confusion(material: Material) -> list[Drawing]:
     if not others:
         return []
     names = {
-        name: sorted(info["classes"], key=lambda name, share=info["pixel_share"]: -share[name])
+        name: sorted(info["classes"], key=info["pixel_share"].__getitem__, reverse=True)
         for name, info in material.data.items()
     }
     base = methods[study.file.baseline]
