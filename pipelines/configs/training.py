@@ -34,7 +34,7 @@ def training_config(run: Run, work_dir: Path) -> Config:
         "resume": True,
         "randomness": {"seed": run.seed},
         "env_cfg": {"cudnn_benchmark": False, "mp_cfg": {"opencv_num_threads": 0}},
-        "train_dataloader": dataloader(run, "train", batch, training_pipeline(run)),
+        "train_dataloader": dataloader(run.dataset, "train", batch, training_pipeline(run)),
         "train_cfg": {
             **_loop(entry),
             "max_iters": training.iterations,
@@ -79,7 +79,7 @@ def training_config(run: Run, work_dir: Path) -> Config:
     if processes > 1:
         config["launcher"] = "pytorch"
     if validated:
-        config["val_dataloader"] = dataloader(run, "val", batch, evaluation_pipeline(run))
+        config["val_dataloader"] = dataloader(run.dataset, "val", batch, evaluation_pipeline(run))
         config["val_cfg"] = {"type": "ValLoop"}
         config["val_evaluator"] = {
             "type": "IoUMetric",

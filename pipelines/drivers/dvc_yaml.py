@@ -185,6 +185,11 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
         for name, override in study.file.overrides.items()
         if model in (override.models or [model]) and parts & override.model_fields_set
     ]
+    subsets = [
+        {each.card_file.as_posix(): ["subsets"]}
+        for each in study.datasets.values()
+        if stage == "evaluate" and study.evaluation_of(each.name, model).subsets
+    ]
     left_out = {"title"} | (ENTRY_OF_TRAINING if stage == "evaluate" else set())
     return {
         "matrix": {"dataset": "${datasets}", "seed": f"${{{seeds}}}"},
@@ -192,6 +197,7 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
         "params": [
             {study.path.as_posix(): keys},
             {params_file("models", model).as_posix(): _entry_keys(run, left_out)},
+            *subsets,
         ],
         "deps": _paths([*run.input_receipts(stage), *code(stage, some)]),
         **_outs(path.format(run=run.name) for path in study.outputs(stage)),
@@ -255,7 +261,7 @@ def _card_keys(dataset: Dataset, stage: str) -> list[str]:
         return [f"source.{key}" for key in _leaves(dataset.parameters(stage, defaults=False))]
     given = dataset.card.model_fields_set - {"source", *DESCRIPTION}
     source = dataset.card.source
-    of_source = source.model_fields_set - {"parts"}
+    of_source = source.model_fields_set - {"parts", "downloads"}
     return [
         *(key for key in DataCard.model_fields if key in given),
         *(f"source.{key}" for key in type(source).model_fields if key in of_source),

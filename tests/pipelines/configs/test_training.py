@@ -8,7 +8,8 @@ import pytest
 
 from pipelines.base.errors import PipelineError
 from pipelines.prepare.stage import prepare
-from pipelines.study import Study
+from pipelines.study import Study, read_params
+from pipelines.study.schema import ModelEntry
 from tests.pipelines import mini
 from tests.pipelines.prepare import raw
 
@@ -54,7 +55,7 @@ def test_all_images_of_a_split_are_evaluated_whatever_their_kind(study, loaded):
     from pipelines.configs.images import dataloader, evaluation_pipeline
 
     run = study([(16, 20)] * 4).runs[0]
-    loader = loaded(dataloader(run, "test", 2, evaluation_pipeline(run)))
+    loader = loaded(dataloader(run.dataset, "test", 2, evaluation_pipeline(run)))
     batches = list(loader)
     assert [len(batch["inputs"]) for batch in batches] == [2, 2]
     samples = [sample for batch in batches for sample in batch["data_samples"]]
@@ -71,7 +72,7 @@ def test_images_of_unequal_sizes_are_evaluated_one_by_one(study, loaded):
     from pipelines.configs.images import dataloader, evaluation_pipeline
 
     run = study(SIZES).runs[0]
-    batches = list(loaded(dataloader(run, "test", 4, evaluation_pipeline(run))))
+    batches = list(loaded(dataloader(run.dataset, "test", 4, evaluation_pipeline(run))))
     shapes = sorted(tuple(image.shape[1:]) for batch in batches for image in batch["inputs"])
     assert (len(batches), shapes) == (4, sorted(SIZES))
 
@@ -83,7 +84,7 @@ def test_images_smaller_than_the_crop_are_padded_with_void(study, loaded):
     from pipelines.configs.model import baseline_model
 
     run = study(SIZES).runs[0]
-    batches = iter(loaded(dataloader(run, "train", 8, training_pipeline(run))))
+    batches = iter(loaded(dataloader(run.dataset, "train", 8, training_pipeline(run))))
     preprocess = MODELS.build(baseline_model(run)["data_preprocessor"])
     batch = next(batches)
     padded = preprocess(batch, training=True)
@@ -110,7 +111,7 @@ def test_the_base_size_is_what_is_scaled(study, loaded):
 
     run = study(SIZES, scale_range=[1.0, 1.0], base_size=[30, 60]).runs[0]
     pipeline = [step for step in training_pipeline(run) if step["type"] != "RandomCrop"]
-    batch = next(iter(loaded(dataloader(run, "train", 8, pipeline))))
+    batch = next(iter(loaded(dataloader(run.dataset, "train", 8, pipeline))))
     for sample in batch["data_samples"]:
         height, width = sample.img_shape
         assert max(height, width) <= 60 and min(height, width) <= 30
@@ -127,3 +128,15 @@ def test_the_report_finds_images_of_either_kind(study):
     (run.dataset.prepared / "images/test/1.jpg").unlink()
     with pytest.raises(PipelineError, match=r"test/1.png: not found; run python -m pipelines.prep"):
         _pixels(run, "images", "1")
+
+
+def test_an_entry_may_delete_what_its_config_has_and_stays_as_it_is():
+    """Merging takes `_delete_` out of what it merges."""
+    from pipelines.configs.model import entry_config
+
+    entry = read_params(mini.ROOT / "params/models/fcn_mobilenetv2.yaml", ModelEntry)
+    before = entry.model_dump()
+    for _ in range(2):
+        backbone = entry_config("fcn_mobilenetv2", entry).model.backbone
+        assert backbone.type == "MobileNetV2" and "extra" not in backbone
+    assert entry.model_dump() == before
