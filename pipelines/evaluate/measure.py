@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.base.artifacts import Stopwatch, canonical_json, read_json
 from pipelines.base.errors import PipelineError
-from pipelines.base.metrics import SubsetScores, confusion_matrix, headline, scores
+from pipelines.base.metric_names import headline
+from pipelines.base.metrics import SubsetScores, confusion_matrix, scores
 from pipelines.running.processes import BatchShare, gathered, rank
 from pipelines.running.stage import writing
 from pipelines.study import Run

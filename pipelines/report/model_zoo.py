@@ -12,6 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipelines.base.errors import PipelineError
+from pipelines.base.metric_names import MULTI_SCALE
 from pipelines.study import REFERENCE
 from pipelines.study.reference import Recipe, ReferenceFile, Result, Source
 
@@ -40,7 +41,7 @@ def zoo_results(reference: ReferenceFile, dataset: str, entry: str) -> list[Resu
         )
         outcomes = model["Results"]
         for outcome in outcomes if isinstance(outcomes, list) else [outcomes]:
-            for theirs_name, metric in (("mIoU", "mIoU"), ("mIoU(ms+flip)", "mIoU/multi-scale")):
+            for theirs_name, metric in (("mIoU", "mIoU"), ("mIoU(ms+flip)", MULTI_SCALE)):
                 if theirs_name in outcome["Metrics"]:
                     results.append(
                         Result(

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator
 
 from pipelines.base.artifacts import sha256_json
+from pipelines.base.metric_names import class_of
 from pipelines.study import Study
 from pipelines.track.view import STUDY_KEY, Point, View, finished, key
 
@@ -82,7 +83,7 @@ def _comparison(study: Study) -> Iterator[Point]:
     for table, wanted in columns.items():
         with study.output("compare", f"{table}.csv").open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                if row["metric"].startswith("IoU/"):
+                if class_of(row["metric"]) is not None:
                     continue
                 where = "/".join(row[name] for name in ("dataset", "model", "method", "metric"))
                 for column in wanted:
