@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import copy
 import importlib
-from pathlib import Path
 from typing import Any
 
-import mmseg
 from mmengine.config import Config, ConfigDict
 
 from pipelines.base.errors import PipelineError
 from pipelines.study import Run, params_file
 from pipelines.study.schema import Evaluation, ModelEntry
-
-MMSEG_CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
+from sar.packaged import mmseg_configs
 
 
 def baseline_model(run: Run) -> ConfigDict:
@@ -55,7 +52,7 @@ def entry_config(name: str, entry: ModelEntry) -> Config:
     Raises:
         PipelineError: when that package has no such config.
     """
-    path = MMSEG_CONFIGS / entry.config
+    path = mmseg_configs() / entry.config
     if not path.is_file():
         raise PipelineError(
             f"{params_file('models', name)}: config: the installed mmsegmentation has no "

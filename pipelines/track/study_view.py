@@ -21,7 +21,7 @@ def study_view(study: Study) -> View:
         "methods": ", ".join(file.methods),
         "baseline": file.baseline,
         "seeds": ", ".join(str(seed) for seed in file.seeds),
-        "iterations": _iterations(study),
+        "iterations": ", ".join(map(str, sorted(study.iterations))),
     }
     stages = {
         name: stage
@@ -54,12 +54,6 @@ def study_view(study: Study) -> View:
         ended=max(ends, default=None),
         status="FINISHED" if compare else "SCHEDULED",
     )
-
-
-def _iterations(study: Study) -> str:
-    """How long the compared methods train, each number that there is."""
-    numbers = {run.training.iterations for run in study.runs if not run.spec.control}
-    return ", ".join(str(number) for number in sorted(numbers))
 
 
 def question(study: Study) -> str:

@@ -150,17 +150,12 @@ def _multi_scale(study: Study) -> str:
 
 def _iterations(study: Study) -> str:
     """How long the compared methods train: one number, or those of each data set and model."""
-    places: dict[int, set[tuple[str, str]]] = {}
-    for run in study.runs:
-        if not run.spec.control:
-            place = (run.dataset.name, run.model)
-            places.setdefault(run.training.iterations, set()).add(place)
-    if len(places) == 1:
-        return str(*places)
+    if len(study.iterations) == 1:
+        return str(*study.iterations)
     pairs = [(dataset, model) for dataset in study.datasets for model in study.models]
     return ", ".join(
         f"{iterations} ({_places(study, [pair for pair in pairs if pair in here])})"
-        for iterations, here in places.items()
+        for iterations, here in study.iterations.items()
     )
 
 
