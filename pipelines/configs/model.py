@@ -6,18 +6,15 @@ import copy
 import importlib
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import mmseg
 from mmengine.config import Config, ConfigDict
 
 from pipelines.base.artifacts import read_json
 from pipelines.base.errors import PipelineError
 from pipelines.study import Run, params_file
 from pipelines.study.schema import Evaluation, ModelEntry
-
-MMSEG_CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
+from sar.packaged import mmseg_configs
 
 
 def baseline_model(run: Run) -> ConfigDict:
@@ -58,7 +55,7 @@ def entry_config(name: str, entry: ModelEntry) -> Config:
     Raises:
         PipelineError: when that package has no such config.
     """
-    path = MMSEG_CONFIGS / entry.config
+    path = mmseg_configs() / entry.config
     if not path.is_file():
         raise PipelineError(
             f"{params_file('models', name)}: config: the installed mmsegmentation has no "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.base.artifacts import sha256_json
-from pipelines.base.metrics import class_groups
+from pipelines.base.class_groups import class_groups
 from pipelines.prepare.faults import Fault
 from pipelines.prepare.writer import Written
 from pipelines.study.cards import DataCard

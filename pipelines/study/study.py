@@ -376,6 +376,16 @@ class Study:
             if spec.seeds is None or seed in spec.seeds
         ]
 
+    @cached_property
+    def iterations(self) -> dict[int, set[tuple[str, str]]]:
+        """How long the compared methods train, each with its data sets and models."""
+        places: dict[int, set[tuple[str, str]]] = {}
+        for run in self.runs:
+            if not run.spec.control:
+                place = (run.dataset.name, run.model)
+                places.setdefault(run.training.iterations, set()).add(place)
+        return places
+
     def run(self, name: str) -> Run:
         """The run called `<dataset>/<model>/<method>/seed<k>`.
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
+from pipelines.base.metric_names import of_class
 from pipelines.compare.claims import says_better
 from pipelines.rendering.numbers import NOTHING, cells, listed
 from pipelines.rendering.parts import Drawing, Section, Table, Text, run_anchor
@@ -163,7 +164,9 @@ def per_class_table(
         for name in sorted(info["classes"], key=lambda name: -info["pixel_share"][name]):
             rows.append((dataset, model, name, group_of.get(name), info["pixel_share"][name]))
     table = pd.DataFrame(rows, columns=["dataset", "model", "class", "group", "train_share"])
-    index = pd.MultiIndex.from_arrays([table["dataset"], table["model"], "IoU/" + table["class"]])
+    index = pd.MultiIndex.from_arrays(
+        [table["dataset"], table["model"], table["class"].map(of_class)]
+    )
     for frame, statistics in (
         (summary, {"mean": "mean", "std": "std"}),
         (paired, {"mean_difference": "difference_mean", "std_difference": "difference_std"}),
@@ -200,7 +203,7 @@ def class_winners(
         means = {method: row[f"{method}_mean"] for method in here}
         scored = {method: mean for method, mean in means.items() if not pd.isna(mean)}
         winner = max(scored, key=scored.__getitem__, default="")
-        if says_better(claims, row["dataset"], row["model"], f"IoU/{row['class']}", winner):
+        if says_better(claims, row["dataset"], row["model"], of_class(row["class"]), winner):
             best.add((number, methods[winner]))
     return best
 
