@@ -125,7 +125,7 @@ class Analysis:
         """
         self._needs("confusion")
         of_image = self.images["image"] == image
-        matrix = np.zeros((len(self.classes),) * 2, np.int64)
+        matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
         truth, prediction = self.images["truth"][of_image], self.images["prediction"][of_image]
         matrix[truth, prediction] = self.images["count"][of_image]
         return matrix

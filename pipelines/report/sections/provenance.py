@@ -126,7 +126,8 @@ def _commit(runtime: Mapping[str, Any]) -> str:
         return NOT_RECORDED
     if runtime["commit"] is None:
         return "outside git"
-    return runtime["commit"][:8] + "+" * bool(runtime["dirty"])
+    commit = runtime["commit"][:8]
+    return f"{commit}+" if runtime["dirty"] else commit
 
 
 def _lock(train: Mapping[str, Any]) -> str:
