@@ -23,7 +23,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipelines.base.errors import PipelineError
-from pipelines.drivers.code import code
+from pipelines.drivers.code import code_files
 from pipelines.running.cli import guarded
 from pipelines.study import (
     DATASET_STAGES,
@@ -93,7 +93,7 @@ def render_datasets(datasets: Sequence[Dataset]) -> str:
             "cmd": command(stage, dataset=dataset.name),
             "params": [{dataset.card_file.as_posix(): _card_keys(dataset, stage)}],
             "deps": _paths(
-                [*dataset.input_receipts(stage), *dataset.local_sources(stage), *code(stage)]
+                [*dataset.input_receipts(stage), *dataset.local_sources(stage), *code_files(stage)]
             ),
             **_outs(dataset.outputs(stage)),
         }
@@ -109,7 +109,7 @@ def render_weights(models: Sequence[Weights]) -> str:
         f"fetch-{weights.model}": {
             "cmd": command("fetch", weights=weights.model),
             "params": [{weights.entry_file.as_posix(): _weights_keys(weights, WEIGHTS_DECIDED_BY)}],
-            "deps": _paths(code("weights")),
+            "deps": _paths(code_files("weights")),
             **_outs(weights.outputs),
         }
         for weights in models
@@ -174,7 +174,7 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
             {study.path.as_posix(): keys},
             {params_file("models", model).as_posix(): _entry_keys(run, left_out)},
         ],
-        "deps": _paths([*run.input_receipts(stage), *code(stage, some)]),
+        "deps": _paths([*run.input_receipts(stage), *code_files(stage, some)]),
         **_outs(path.format(run=run.name) for path in study.outputs(stage)),
     }
 
@@ -230,7 +230,7 @@ def _study_stage(study: Study, stage: str) -> dict[str, Any]:
     return {
         "cmd": command(stage, study=study.path.as_posix()),
         "params": params,
-        "deps": _paths([*deps, *code(stage)]),
+        "deps": _paths([*deps, *code_files(stage)]),
         **_outs(study.outputs(stage)),
     }
 

@@ -115,10 +115,10 @@ def _downloaded(package: Package, work: Work, where: str) -> Path:
         )
         found = _wheels(Path(scratch), package)
         if done.returncode or not found:
-            said = "\n".join((done.stderr or "").strip().splitlines()[-_LINES:])
+            output = "\n".join((done.stderr or "").strip().splitlines()[-_LINES:])
             raise PipelineError(
                 f"{where}.package: pip cannot download {pinned} with the sha256 {package.sha256}; "
-                f"check the network and pip's settings, or {by_hand}. pip said:\n{said}"
+                f"check the network and pip's settings, or {by_hand}. pip said:\n{output}"
             )
         os.replace(found[0], folder / found[0].name)
     return folder / found[0].name

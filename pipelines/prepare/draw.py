@@ -124,7 +124,7 @@ def write_lists(dataset: Dataset, sizes: Mapping[str, int], seed: int, folder: P
     for name, images in drawn.items():
         lines = "".join(f"{pairs[image].stem}\n" for image in images)
         (folder / f"{name}.txt").write_text(lines, encoding="utf-8")
-    for line in _told(pairs, holds, groups, drawn, card.classes):
+    for line in _summary(pairs, holds, groups, drawn, card.classes):
         print(line)
 
 
@@ -133,13 +133,14 @@ def _held(pair: Pair, dataset: Dataset) -> np.ndarray:
     return np.bincount(label.ravel(), minlength=256)[: len(dataset.card.classes)] > 0
 
 
-def _told(
+def _summary(
     pairs: Sequence[Pair],
     holds: np.ndarray,
     groups: np.ndarray,
     drawn: Mapping[str, Sequence[int]],
     classes: Sequence[str],
 ) -> Iterator[str]:
+    """Lines on what was drawn: which images are nearly equal, and in how many each class is."""
     for group in np.flatnonzero(np.bincount(groups) > 1):
         alike = [pairs[image].stem for image in np.flatnonzero(groups == group)]
         yield f"nearly equal: {' '.join(alike)}"

@@ -161,8 +161,10 @@ def _energy(train: Mapping[str, Any]) -> str:
     kinds = {"CPU": "cpu_energy_joules", "GPU": "gpu_energy_joules"}
     if not train.keys() & kinds.values():
         return NOT_RECORDED
-    told = {kind: train.get(key) for kind, key in kinds.items() if train.get(key) is not None}
-    return ", ".join(f"{kind} {joules / 1000:.1f} kJ" for kind, joules in told.items()) or NOT_TOLD
+    measured = {kind: train.get(key) for kind, key in kinds.items() if train.get(key) is not None}
+    return (
+        ", ".join(f"{kind} {joules / 1000:.1f} kJ" for kind, joules in measured.items()) or NOT_TOLD
+    )
 
 
 def _known(runtime: Mapping[str, Any], key: str, words) -> str:
