@@ -75,12 +75,9 @@ def pixel_to_anchor_pull(
     if pixels is None:
         pixels = count_valid(labels, ignore_index)
     total: Tensor = _SquaredDistance.apply(  # type: ignore[no-untyped-call]  # torch's own method
-        features, labels, semantic_anchors.detach(), ignore_index
-    )
-    # One pixel at least: an empty sum is 0, not 0 / 0.
-    total = _SquaredDistance.apply(
         features, labels, semantic_anchors.detach(), ignore_index, weights
     )
+    # One pixel at least: an empty sum is 0, not 0 / 0.
     return total / (pixels.clamp(min=1).to(total.dtype) * features.shape[1])
 
 

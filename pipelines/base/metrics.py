@@ -6,7 +6,8 @@ All scores are in percent. A class without a labelled pixel in the split has no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import fnmatch
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,13 +74,51 @@ def scores(
     }
 
 
+class SubsetScores:
+    """The scores of some of a split's images, for each of several patterns of their names.
+
+    Args:
+        patterns: by the subset's name.
+        stems: names of all images of the split.
+
+    Raises:
+        ValueError: for a pattern that matches no image.
+    """
+
+    def __init__(self, patterns: Mapping[str, str], stems: Collection[str]) -> None:
+        self._of_name = {
+            name: {s for s in stems if fnmatch.fnmatchcase(s, each)}
+            for name, each in patterns.items()
+        }
+        self._confusion: dict[str, Any] = dict.fromkeys(patterns, 0)
+        for name, found in self._of_name.items():
+            if not found:
+                raise ValueError(f"{name}: no image is named like {patterns[name]!r}")
+
+    def add(self, stem: str, confusion: np.ndarray) -> None:
+        """Count the pixels (K, K) of one image."""
+        for name, stems in self._of_name.items():
+            if stem in stems:
+                self._confusion[name] = self._confusion[name] + confusion
+
+    def scores(
+        self, classes: Sequence[str], groups: Mapping[str, Sequence[str]]
+    ) -> dict[str, dict[str, Any]]:
+        """What `scores` says of each subset, and how many images it has."""
+        return {
+            name: {"num_images": len(stems), **scores(self._confusion[name], classes, groups)}
+            for name, stems in self._of_name.items()
+        }
+
+
 def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Of metrics.json: mIoU, mAcc, aAcc, `mIoU/<group>` and the mIoU of several scales.
+    """Of metrics.json: mIoU, mAcc, aAcc, `mIoU/<group or subset>` and the mIoU of several scales.
 
     Those that have a value.
     """
     values = {name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")}
     values |= {f"mIoU/{name}": group["mIoU"] for name, group in metrics["groups"].items()}
+    values |= {f"mIoU/{name}": part["mIoU"] for name, part in metrics.get("subsets", {}).items()}
     if "multi-scale" in metrics:
         values[MULTI_SCALE] = metrics["multi-scale"]["mIoU"]
     return {name: value for name, value in values.items() if value is not None}

@@ -103,7 +103,8 @@ def _scores(run: Run) -> pd.DataFrame:
     # metrics.json sorts its keys; classes belong in the order of the data card.
     classes = [f"IoU/{name}" for name in run.dataset.card.classes]
     scores = flat_scores(metrics)
-    names = [name for name in (*SCORES, *classes) if name in scores]
+    subsets = [f"mIoU/{name}" for name in run.evaluation.subsets]
+    names = [name for name in (*SCORES, *subsets, *classes) if name in scores]
     values = [scores[name] for name in names]
     return pd.DataFrame({**_keys(run), "seed": run.seed, "metric": names, "value": values})
 

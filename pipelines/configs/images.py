@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipelines.base.artifacts import read_json
 from pipelines.base.errors import PipelineError
-from pipelines.study import Run
-
-if TYPE_CHECKING:
-    from pipelines.evaluate.subject import CheckpointTest
+from pipelines.study import Dataset, Run
 
 
 def dataloader(
-    run: Run | CheckpointTest, split: str, batch_size: int, pipeline: list[dict]
+    dataset: Dataset, split: str, batch_size: int, pipeline: list[dict]
 ) -> dict[str, Any]:
     """Config of a loader over a prepared split; shuffled without end for `train`.
 
     It loads in the main process: worker processes would compete with runs that share the machine.
     Outside training, images of unequal sizes cannot form a batch: they come one by one.
     """
-    info = read_json(run.dataset.info)
+    info = read_json(dataset.info)
     if split != "train" and split in info.get("unequal_sizes", []):
         batch_size = 1
     sampler = "InfiniteSampler" if split == "train" else "DefaultSampler"
     suffixes = sorted(info.get("suffixes", {}).get(split, [".png"]))
-    datasets = [_dataset(run, split, suffix, pipeline) for suffix in suffixes]
+    datasets = [_dataset(dataset, split, suffix, pipeline) for suffix in suffixes]
     return {
         "batch_size": batch_size,
         "num_workers": 0,
@@ -37,14 +34,12 @@ def dataloader(
     }
 
 
-def _dataset(
-    run: Run | CheckpointTest, split: str, suffix: str, pipeline: list[dict]
-) -> dict[str, Any]:
+def _dataset(dataset: Dataset, split: str, suffix: str, pipeline: list[dict]) -> dict[str, Any]:
     """Config of those images of a prepared split whose files end in `suffix`."""
-    card = run.dataset.card
+    card = dataset.card
     return {
         "type": "BaseSegDataset",
-        "data_root": run.dataset.prepared.as_posix(),
+        "data_root": dataset.prepared.as_posix(),
         "data_prefix": {"img_path": f"images/{split}", "seg_map_path": f"labels/{split}"},
         "img_suffix": suffix,
         "seg_map_suffix": ".png",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def entry_config(name: str, entry: ModelEntry) -> Config:
             f"{entry.config!r} below .mim/configs"
         )
     config = Config.fromfile(path)
-    config.merge_from_dict({"model": entry.model})
+    # A copy, since merging takes `_delete_` out of what it merges.
+    config.merge_from_dict({"model": copy.deepcopy(entry.model)})
     return config
 
 

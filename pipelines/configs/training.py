@@ -33,7 +33,7 @@ def training_config(run: Run, work_dir: Path) -> Config:
         "resume": True,
         "randomness": {"seed": run.seed},
         "env_cfg": {"cudnn_benchmark": False, "mp_cfg": {"opencv_num_threads": 0}},
-        "train_dataloader": dataloader(run, "train", batch, training_pipeline(run)),
+        "train_dataloader": dataloader(run.dataset, "train", batch, training_pipeline(run)),
         "train_cfg": _loop(run),
         "optim_wrapper": optim_wrapper(run),
         "param_scheduler": _schedule(run),
@@ -71,7 +71,7 @@ def _loop(run: Run) -> dict[str, Any]:
 def _validation(run: Run, batch_size: int) -> dict[str, Any]:
     """What looks at the val split during a training."""
     return {
-        "val_dataloader": dataloader(run, "val", batch_size, evaluation_pipeline(run)),
+        "val_dataloader": dataloader(run.dataset, "val", batch_size, evaluation_pipeline(run)),
         "val_cfg": {"type": "ValLoop"},
         "val_evaluator": {
             "type": "IoUMetric",

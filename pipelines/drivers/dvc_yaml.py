@@ -166,6 +166,11 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
     any_data = dataclasses.replace(some.dataset, name="${item.dataset}")
     run = dataclasses.replace(some, dataset=any_data, seed="${item.seed}")
     keys = _train_keys(study, model, method) if stage == "train" else _evaluate_keys(study, model)
+    subsets = []
+    if stage == "evaluate":
+        for dataset in study.datasets.values():
+            if study.evaluation_of(dataset.name, model).subsets:
+                subsets.append({dataset.card_file.as_posix(): ["subsets"]})
     left_out = {"title"} | (ENTRY_OF_TRAINING if stage == "evaluate" else set())
     return {
         "matrix": {"dataset": "${datasets}", "seed": f"${{{seeds}}}"},
@@ -173,6 +178,7 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
         "params": [
             {study.path.as_posix(): keys},
             {params_file("models", model).as_posix(): _entry_keys(run, left_out)},
+            *subsets,
         ],
         "deps": _paths([*run.input_receipts(stage), *code_files(stage, some)]),
         **_outs(path.format(run=run.name) for path in study.outputs(stage)),
@@ -283,7 +289,7 @@ def _card_keys(dataset: Dataset, stage: str) -> list[str]:
         return [f"source.{key}" for key in _leaves(dataset.parameters(stage, defaults=False))]
     given = dataset.card.model_fields_set - {"source", *DESCRIPTION}
     source = dataset.card.source
-    of_source = source.model_fields_set - {"parts"}
+    of_source = source.model_fields_set - {"parts", "downloads"}
     return [
         *(key for key in DataCard.model_fields if key in given),
         *(f"source.{key}" for key in type(source).model_fields if key in of_source),

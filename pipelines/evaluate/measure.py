@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.base.artifacts import Stopwatch, canonical_json, read_json, staged, write_receipt
-from pipelines.base.metrics import confusion_matrix, headline, scores
+from pipelines.base.errors import PipelineError
+from pipelines.base.metrics import SubsetScores, confusion_matrix, headline, scores
 from pipelines.running.processes import BatchShare, gathered, rank
 from pipelines.study import Run
 
@@ -71,12 +72,20 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
     confusion = np.zeros((len(card.classes), len(card.classes)), dtype=np.int64)
     kept = KeptPredictions(run.keeps_predictions)
     collector = Collector(card.classes)
+    chosen = run.dataset.subsets(run.evaluation, run.dataset.card_file)
+    patterns = {name: each.images for name, each in chosen.items()}
+    images_of_split = [path.stem for path in (run.dataset.prepared / "labels" / split).iterdir()]
+    try:
+        subsets = SubsetScores(patterns, images_of_split)
+    except ValueError as error:
+        raise PipelineError(f"{run.dataset.card_file}: subsets.{error}") from None
     loader = _loader(run, tested.pipeline)
     counted = _count(run, _predict(run, tested.model, loader), loader, collector)
     images = 0
     for image in gathered(counted, loader.batch_size):
         images += 1
         confusion += image.pixels
+        subsets.add(image.stem, image.pixels)
         kept.add(image.stem, image.prediction)
         collector.add(image.stem, image.pixels)
         if image.missing:
@@ -94,6 +103,8 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
     }
     if averaged is not None:
         metrics["multi-scale"] = scores(averaged, card.classes, info["groups"])
+    if patterns:
+        metrics["subsets"] = subsets.scores(card.classes, info["groups"])
     with staged(run.folder("evaluate")) as scratch:
         (scratch / "metrics.json").write_text(canonical_json(metrics), encoding="utf-8")
         (scratch / "scores.json").write_text(canonical_json(headline(metrics)), encoding="utf-8")
@@ -122,7 +133,7 @@ def _loader(run: Run | CheckpointTest, pipeline: list[dict[str, Any]]) -> Any:
 
     from pipelines.configs.images import dataloader
 
-    config = dataloader(run, run.evaluation.split, run.evaluation.batch_size, pipeline)
+    config = dataloader(run.dataset, run.evaluation.split, run.evaluation.batch_size, pipeline)
     config["sampler"] = {"type": BatchShare, "batch_size": config["batch_size"]}
     return Runner.build_dataloader(config)
 

@@ -49,7 +49,7 @@ def multi_scale_confusion(run: Run, model: Any) -> np.ndarray | None:
 def multi_scale_loader(run: Run) -> DataLoader:
     """This process's share of the split, every image in all of its views."""
     config = dataloader(
-        run, run.evaluation.split, run.evaluation.batch_size, multi_scale_pipeline(run)
+        run.dataset, run.evaluation.split, run.evaluation.batch_size, multi_scale_pipeline(run)
     )
     config["sampler"] = {"type": BatchShare, "batch_size": config["batch_size"]}
     return Runner.build_dataloader(config)

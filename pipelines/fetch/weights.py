@@ -49,7 +49,7 @@ def fetch_weights(weights: Weights, target: Path, lock: int) -> None:
         from safetensors.torch import save_file
 
         save_file(state, target)
-        checksums.record(weights.name, part, content.path)
+        checksums.record(weights.shelf, part, content.path)
     print(f"{content.path}: {len(state)} tensors for the backbone", file=sys.stderr, flush=True)
 
 

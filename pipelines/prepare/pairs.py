@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from pipelines.prepare import pascal_context
@@ -90,8 +91,27 @@ def find_pairs(
         pairs, faults = _listed(files, split, spec, spec.list, images, labels)
     if not pairs and not faults:
         faults = [Fault(spec.list or spec.images, f"gives split {split} no image", fatal=True)]
+    pairs, idle = _without(split, spec, pairs)
+    faults += idle
     pairs, clashes = _named(spec.images, pairs)
     return pairs, faults + clashes
+
+
+def _without(split: str, spec: Pairs, pairs: list[Pair]) -> tuple[list[Pair], list[Fault]]:
+    """The pairs that no pattern of `without` leaves out, and the patterns that leave out none."""
+    out = {
+        pattern: [pair for pair in pairs if fnmatchcase(PurePosixPath(pair.image).stem, pattern)]
+        for pattern in spec.without or []
+    }
+    idle = [
+        Fault(
+            spec.images, f"source.splits.{split}.without: {pattern!r} leaves out none", fatal=True
+        )
+        for pattern, found in out.items()
+        if not found
+    ]
+    gone = {pair.image for found in out.values() for pair in found}
+    return [pair for pair in pairs if pair.image not in gone], idle
 
 
 def matches(files: Path, pattern: str, suffixes: Collection[str] = SUFFIXES) -> dict[str, Key]:

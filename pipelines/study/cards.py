@@ -12,6 +12,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
+from pipelines.base.metrics import GROUPS, MULTI_SCALE
 from pipelines.study.digits import DigitsSpec, Split
 from pipelines.study.schema import Colour, Name, Strict
 
@@ -198,6 +199,9 @@ def _places(part: Part | FirstOf) -> set[PurePosixPath]:
     return set()
 
 
+Patterns = Annotated[list[str], Field(min_length=1)]
+
+
 class Pairs(Strict):
     """Which files are the images of a split, and which label belongs to each.
 
@@ -219,6 +223,8 @@ class Pairs(Strict):
     that `images` matches."""
     strip: str | None = None
     """What the list's paths begin with and the files' paths do not."""
+    without: Patterns | None = None
+    """Images that are left out, as patterns of their stems, such as `0006R0_*`."""
 
     @model_validator(mode="after")
     def _stars_agree(self) -> Pairs:
@@ -277,6 +283,9 @@ class FilesSource(Strict):
         dict[Name, Annotated[Part | FirstOf, Field(discriminator="kind")]], Field(min_length=1)
     ]
     """Where the raw files come from, by name; each is fetched and verified by itself."""
+    downloads: Name | None = None
+    """The data set whose downloads, and whose folder in a mirror, these parts share, so that other
+    splits of the same files need no second download; without it, its own."""
     splits: Annotated[dict[Split, Pairs], Field(min_length=1)]
     """Which files are the pairs of `train`, which there has to be, of `val` and of `test`."""
     labels: Labels = Labels()
@@ -306,6 +315,15 @@ class FilesSource(Strict):
         return self
 
 
+class Subset(Strict):
+    """Images of a split that are also looked at alone, such as one sequence of a video."""
+
+    split: Split
+    """The split whose images these are."""
+    images: Annotated[str, Field(min_length=1)]
+    """Pattern of their stems, such as `Seq05VD_*`."""
+
+
 class DataCard(Strict):
     """`params/datasets/<name>.yaml`: what a data set is and where it comes from."""
 
@@ -320,6 +338,8 @@ class DataCard(Strict):
     """Class id of void pixels, which neither train nor count."""
     source: Annotated[DigitsSource | FilesSource, Field(discriminator="kind")]
     """Where images and labels come from."""
+    subsets: dict[Name, Subset] = {}
+    """By the name that a study's `evaluation.subsets` gives."""
     digests: dict[Split, str] = {}
     """sha256 over the decoded arrays of each split; prepare refuses other data."""
     licence: str
@@ -375,6 +395,18 @@ class DataCard(Strict):
                 f"ignore_index {self.ignore_index} is the id of class "
                 f"{self.classes[self.ignore_index]!r}; expected an id that no class has"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _subsets_have_splits_and_names_of_their_own(self) -> DataCard:
+        for name, subset in self.subsets.items():
+            if subset.split not in self.splits:
+                raise ValueError(
+                    f"subsets.{name}.split is {subset.split}; the data set has "
+                    f"{', '.join(self.splits)}"
+                )
+            if f"mIoU/{name}" in (MULTI_SCALE, *(f"mIoU/{group}" for group in GROUPS)):
+                raise ValueError(f"subsets.{name}: mIoU/{name} is another score; rename it")
         return self
 
     @model_validator(mode="after")

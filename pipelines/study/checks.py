@@ -41,7 +41,8 @@ def check_runs(study: Checked) -> None:
     """Every run's values are valid, and its data set has the splits that they need."""
     for dataset in study.datasets.values():
         for model in study.models:
-            wanted = {"evaluation.split": study.evaluation_of(dataset.name, model).split}
+            evaluation = study.evaluation_of(dataset.name, model)
+            wanted = {"evaluation.split": evaluation.split}
             for method in study.file.methods:
                 training = study.training_of(dataset.name, model, method)
                 _check_batch(study, dataset.name, model, method, training.batch_size)
@@ -54,6 +55,7 @@ def check_runs(study: Checked) -> None:
                         f"{study.path}: {key}: needs the split {split}, and "
                         f"{dataset.card_file} has {', '.join(dataset.card.splits)}"
                     )
+            dataset.subsets(evaluation, study.path)
 
 
 def _origin(study: Checked, key: str, dataset: str, model: str, method: str) -> str:

@@ -14,6 +14,7 @@ from pipelines.study.cards import (
     FilesSource,
     FirstOf,
     FolderPart,
+    Subset,
     WeightsPart,
 )
 from pipelines.study.parameters import hash_of, params_file, read_params
@@ -25,7 +26,7 @@ from pipelines.study.places import (
     WEIGHTS_DECIDED_BY,
     stage_outputs,
 )
-from pipelines.study.schema import ModelEntry, Pretrained
+from pipelines.study.schema import Evaluation, ModelEntry, Pretrained
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,15 @@ class Dataset:
         return self.folder("fetch") / "files"
 
     @property
+    def shelf(self) -> str:
+        """The folder of its files among the downloads and in the mirror."""
+        source = self.card.source
+        return getattr(source, "downloads", None) or self.name
+
+    @property
     def downloads(self) -> Path:
         """Where fetch keeps what it downloads, and a person may put a file by hand."""
-        return DOWNLOADS / self.name
+        return DOWNLOADS / self.shelf
 
     @property
     def prepared(self) -> Path:
@@ -118,12 +125,30 @@ class Dataset:
             kind = {"kind": source.kind}
             return kind if isinstance(source, DigitsSource) else kind | _parts(source, defaults)
         return self.card.model_dump(
-            exclude={"source": {"parts"}} | dict.fromkeys(DESCRIPTION, True),
+            exclude={"source": {"parts", "downloads"}} | dict.fromkeys(DESCRIPTION, True),
             exclude_defaults=not defaults,
         )
 
     def parameters_hash(self, stage: str) -> str:
         return hash_of(self, stage)
+
+    def subsets(self, evaluation: Evaluation, where: Path | str) -> dict[str, Subset]:
+        """Those that `evaluation` names, by name; `where` begins an error's message.
+
+        Raises:
+            PipelineError: when the card has no such subset, or it is of another split.
+        """
+        chosen = {}
+        for name in evaluation.subsets:
+            known = self.card.subsets
+            if name not in known or known[name].split != evaluation.split:
+                of_split = [key for key, each in known.items() if each.split == evaluation.split]
+                raise PipelineError(
+                    f"{where}: evaluation.subsets: {name!r} is no subset of the split "
+                    f"{evaluation.split}; {self.card_file} has {', '.join(of_split) or 'none'}"
+                )
+            chosen[name] = known[name]
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -134,6 +159,7 @@ class Weights:
     pretrained: Pretrained
 
     name: ClassVar[str] = "weights"
+    shelf: ClassVar[str] = "weights"
     """The folder of the files among the downloads and in the mirror: models may share a file."""
 
     @classmethod

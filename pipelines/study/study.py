@@ -141,7 +141,11 @@ class Run:
                 "weights", defaults=defaults
             )
         if stage == "evaluate":
-            return parameters | {"evaluation": values(self.evaluation)}
+            subsets = self.dataset.subsets(self.evaluation, self.study.path)
+            chosen = {"subsets": {name: values(each) for name, each in subsets.items()}}
+            return (
+                parameters | {"evaluation": values(self.evaluation)} | (chosen if subsets else {})
+            )
         if self.training.validation_interval is not None:
             # The looks at val predict as the evaluation does.
             seen = values(self.evaluation, include=SEEN_IN_TRAINING)

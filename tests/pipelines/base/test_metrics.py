@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.base.metrics import class_groups, confusion_matrix, scores
+from pipelines.base.metrics import SubsetScores, class_groups, confusion_matrix, headline, scores
 
 CLASSES = ["road", "car", "pole", "sign", "void-like"]
 GROUPS = {"head": ["road", "car"], "mid": ["pole"], "tail": ["sign", "void-like"]}
@@ -103,3 +103,23 @@ def test_impossible_class_ids_are_errors(truth, prediction, message):
 def test_groups_are_thirds_by_training_share():
     share = {"a": 0.1, "b": 0.5, "c": 0.05, "d": 0.2, "e": 0.15}
     assert class_groups(share) == {"head": ["b", "d"], "mid": ["e", "a"], "tail": ["c"]}
+
+
+def test_a_subset_is_scored_as_if_it_were_the_split():
+    truth, prediction = label_maps(5)
+    stems = ["A_1", "B_1", "A_2"]
+    subsets = SubsetScores({"a": "A_*", "b": "B_?"}, stems)
+    for stem, one, other in zip(stems, truth, prediction, strict=True):
+        subsets.add(stem, confusion_matrix(one, other, 5, 255))
+    found = subsets.scores(CLASSES, GROUPS)
+    of_a = scores(summed(truth[::2], prediction[::2], 5), CLASSES, GROUPS)
+    assert found["a"] == {"num_images": 2, **of_a}
+    assert found["b"] == {
+        "num_images": 1,
+        **scores(summed(truth[1:2], prediction[1:2], 5), CLASSES, GROUPS),
+    }
+    whole = scores(summed(truth, prediction, 5), CLASSES, GROUPS)
+    shown = headline(whole | {"subsets": found})
+    assert shown == headline(whole) | {f"mIoU/{name}": found[name]["mIoU"] for name in "ab"}
+    with pytest.raises(ValueError, match=r"c: no image is named like 'C_\*'"):
+        SubsetScores({"c": "C_*"}, stems)

@@ -54,7 +54,7 @@ def test_all_images_of_a_split_are_evaluated_whatever_their_kind(study, loaded):
     from pipelines.configs.images import dataloader, evaluation_pipeline
 
     run = study([(16, 20)] * 4).runs[0]
-    loader = loaded(dataloader(run, "test", 2, evaluation_pipeline(run)))
+    loader = loaded(dataloader(run.dataset, "test", 2, evaluation_pipeline(run)))
     batches = list(loader)
     assert [len(batch["inputs"]) for batch in batches] == [2, 2]
     samples = [sample for batch in batches for sample in batch["data_samples"]]
@@ -71,7 +71,7 @@ def test_images_of_unequal_sizes_are_evaluated_one_by_one(study, loaded):
     from pipelines.configs.images import dataloader, evaluation_pipeline
 
     run = study(SIZES).runs[0]
-    batches = list(loaded(dataloader(run, "test", 4, evaluation_pipeline(run))))
+    batches = list(loaded(dataloader(run.dataset, "test", 4, evaluation_pipeline(run))))
     shapes = sorted(tuple(image.shape[1:]) for batch in batches for image in batch["inputs"])
     assert (len(batches), shapes) == (4, sorted(SIZES))
 
@@ -83,7 +83,7 @@ def test_images_smaller_than_the_crop_are_padded_with_void(study, loaded):
     from pipelines.configs.model import baseline_model
 
     run = study(SIZES).runs[0]
-    batches = iter(loaded(dataloader(run, "train", 8, training_pipeline(run))))
+    batches = iter(loaded(dataloader(run.dataset, "train", 8, training_pipeline(run))))
     preprocess = MODELS.build(baseline_model(run)["data_preprocessor"])
     batch = next(batches)
     padded = preprocess(batch, training=True)
@@ -109,7 +109,7 @@ def test_crops_and_colours_are_drawn_as_the_study_says(study, loaded, augmentati
     from pipelines.configs.images import dataloader, training_pipeline
 
     run = study([(40, 52)] * 2, **augmentation).runs[0]
-    loader = loaded(dataloader(run, "train", 2, training_pipeline(run)))
+    loader = loaded(dataloader(run.dataset, "train", 2, training_pipeline(run)))
     transforms = loader.dataset.datasets[0].pipeline.transforms
     steps = {type(step).__name__: step for step in transforms}
     assert steps["RandomCrop"].cat_max_ratio == share
@@ -130,7 +130,7 @@ def test_the_base_size_is_what_is_scaled(study, loaded):
 
     run = study(SIZES, scale_range=[1.0, 1.0], base_size=[30, 60]).runs[0]
     pipeline = [step for step in training_pipeline(run) if step["type"] != "RandomCrop"]
-    batch = next(iter(loaded(dataloader(run, "train", 8, pipeline))))
+    batch = next(iter(loaded(dataloader(run.dataset, "train", 8, pipeline))))
     for sample in batch["data_samples"]:
         height, width = sample.img_shape
         assert max(height, width) <= 60 and min(height, width) <= 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -35,6 +36,22 @@ def test_a_stage_depends_on_the_overrides_of_its_model(monkeypatch):
     assert overrides("train-upernet_swin_t-sar") == data | {"transformers", "swin"}
     assert overrides("evaluate-upernet_swin_t-sar") == data
     assert overrides("evaluate-segformer_b2-baseline") == data | {"segformer_cityscapes"}
+
+
+def test_evaluation_depends_on_the_subsets_that_it_asks_for(monkeypatch):
+    monkeypatch.chdir(mini.ROOT)
+    study = Study.load("camvid")
+    card = {"params/datasets/camvid.yaml": ["subsets"]}
+
+    def params(stage: str) -> list:
+        stages = YAML(typ="safe").load(dvc_yaml.render_study(study))["stages"]
+        return stages[f"{stage}-fcn_hrnet_small-sar"]["params"]
+
+    assert card not in params("evaluate")
+    evaluation = study.file.evaluation.model_copy(update={"subsets": ["seq05vd"]})
+    file = study.file.model_copy(update={"evaluation": evaluation})
+    study = dataclasses.replace(study, file=file)
+    assert card in params("evaluate") and card not in params("train")
 
 
 @pytest.fixture(scope="module")

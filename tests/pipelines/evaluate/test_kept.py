@@ -76,16 +76,16 @@ def collected(images, path, seed=kept.SEED, **more):
 @pytest.mark.parametrize("method", ["baseline", "sar"])
 def test_counts_of_the_images_are_those_of_the_split(study, method):
     run = the(study, method)
-    kept = bundle(run)
+    found = bundle(run)
     total = pd.read_csv(run.output("evaluate", "confusion.csv"), index_col="truth").to_numpy()
-    assert kept.form == "confusion" and kept.stems == [f"{index:05d}" for index in range(5)]
-    assert kept.classes == run.dataset.card.classes
-    np.testing.assert_array_equal(sum(kept.confusion(i) for i in range(5)), total)
-    counts = kept.counts().sum(axis=0)
+    assert found.form == "confusion" and found.stems == [f"{index:05d}" for index in range(5)]
+    assert found.classes == run.dataset.card.classes
+    np.testing.assert_array_equal(sum(found.confusion(i) for i in range(5)), total)
+    counts = found.counts().sum(axis=0)
     np.testing.assert_array_equal(
         counts, np.stack([total.diagonal(), total.sum(1), total.sum(0)]).T
     )
-    assert all(kept.confusion(i).sum() == 32 * 32 for i in range(5))
+    assert all(found.confusion(i).sum() == 32 * 32 for i in range(5))
 
 
 def test_mean_and_scatter_are_those_of_all_labelled_pixels(study):
@@ -133,25 +133,25 @@ def test_the_same_pixels_are_drawn_whatever_the_batch_and_the_method(study, tmp_
 
 
 def test_only_the_method_with_anchors_has_anchors(study):
-    kept = bundle(the(study, "baseline"))
-    assert kept.anchors is None and kept.log == {} and not kept.missing and not kept.dropped
+    found = bundle(the(study, "baseline"))
+    assert found.anchors is None and found.log == {} and not found.missing and not found.dropped
     run = the(study, "sar")
-    kept = bundle(run)
+    found = bundle(run)
     state = load_file(run.output("train", "plugin.safetensors"))
     log = load_file(run.output("train", "diagnostics.safetensors"))
-    assert kept.anchors.shape == (11, 120)
-    np.testing.assert_array_equal(kept.anchors, state["regularizer.semantic_anchors"].half())
-    assert kept.log.keys() == log.keys() and kept.log["iteration"].tolist() == [1, 2, 3, 4]
+    assert found.anchors.shape == (11, 120)
+    np.testing.assert_array_equal(found.anchors, state["regularizer.semantic_anchors"].half())
+    assert found.log.keys() == log.keys() and found.log["iteration"].tolist() == [1, 2, 3, 4]
     for name, values in log.items():
-        np.testing.assert_array_equal(kept.log[name], values)
+        np.testing.assert_array_equal(found.log[name], values)
 
 
 def test_anchors_that_moved_are_kept_as_they_are(study, tmp_path):
     images, _ = predictions(the(study, "sar"))
     moved = np.random.default_rng(0).standard_normal((11, 120)).astype(np.float32)
     state = {"regularizer.semantic_anchors": moved, "regularizer.anchors": 2 * moved}
-    kept = collected(images, tmp_path / "a.npz", state=state)
-    np.testing.assert_array_equal(kept.anchors, moved.astype(np.float16))
+    found = collected(images, tmp_path / "a.npz", state=state)
+    np.testing.assert_array_equal(found.anchors, moved.astype(np.float16))
 
 
 def test_the_classifier_gives_the_scores_again(study):
@@ -165,10 +165,10 @@ def test_the_classifier_gives_the_scores_again(study):
 def test_image_scores_are_those_of_metrics(study):
     from pipelines.base.metrics import scores
 
-    kept = bundle(the(study, "sar"))
+    found = bundle(the(study, "sar"))
     groups = read_json(the(study, "sar").dataset.info)["groups"]
-    expected = [scores(kept.confusion(i), kept.classes, groups)["mIoU"] for i in range(5)]
-    np.testing.assert_allclose(kept.image_miou(), expected)
+    expected = [scores(found.confusion(i), found.classes, groups)["mIoU"] for i in range(5)]
+    np.testing.assert_allclose(found.image_miou(), expected)
 
 
 def test_evaluating_again_gives_the_same_bytes(study):
@@ -196,10 +196,10 @@ def test_a_head_without_a_feature_map_leaves_the_scores_and_a_reason(study, monk
     monkeypatch.setattr(evaluate, "_load_model", other)
     evaluate.evaluate(run)
     assert run.output("evaluate", "confusion.csv").read_bytes() == scores_before
-    kept = bundle(run)
-    assert "called cls_seg 0 times" in kept.missing
-    assert kept.pixels is kept.mean is kept.weight is None and not kept.sample
-    assert kept.form == "confusion" and len(kept.stems) == 5
+    found = bundle(run)
+    assert "called cls_seg 0 times" in found.missing
+    assert found.pixels is found.mean is found.weight is None and not found.sample
+    assert found.form == "confusion" and len(found.stems) == 5
     monkeypatch.undo()
     evaluate.evaluate(run)
     assert run.output("evaluate", "analysis.npz").read_bytes() == whole
@@ -243,30 +243,30 @@ def made_up(path, classes, channels, images, present, side=16):
     ],
 )
 def test_a_bundle_keeps_to_its_budget(tmp_path, classes, channels, images, present, form, means):
-    kept, counts = made_up(tmp_path / "a.npz", classes, channels, images, present)
+    found, counts = made_up(tmp_path / "a.npz", classes, channels, images, present)
     size = (tmp_path / "a.npz").stat().st_size
     assert size <= kept.budget(classes)
     assert classes > 30 or size < 300_000
-    assert (kept.form, kept.mean.dtype, kept.dropped) == (form, means, [])
-    assert len(kept.stems) == images
+    assert (found.form, found.mean.dtype, found.dropped) == (form, means, [])
+    assert len(found.stems) == images
     hits, truth, prediction = np.moveaxis(counts, 2, 0)
     iou = 100 * hits / np.maximum(truth + prediction - hits, 1)
-    np.testing.assert_allclose(kept.image_miou(), iou.sum(1) / (truth > 0).sum(1))
+    np.testing.assert_allclose(found.image_miou(), iou.sum(1) / (truth > 0).sum(1))
     if form != "scores":
-        np.testing.assert_array_equal(kept.counts(), counts)
-    drawn = np.bincount(kept.sample["class"], minlength=classes)
+        np.testing.assert_array_equal(found.counts(), counts)
+    drawn = np.bincount(found.sample["class"], minlength=classes)
     size = kept.sample_size(classes, channels)
     assert size >= 1
-    np.testing.assert_array_equal(drawn, np.minimum(kept.pixels, size))
+    np.testing.assert_array_equal(drawn, np.minimum(found.pixels, size))
     # The log is thinned, with its first and last record.
-    assert kept.log["iteration"][[0, -1]].tolist() == [0, 199]
-    assert 8 <= len(kept.log["iteration"]) < 200
+    assert found.log["iteration"][[0, -1]].tolist() == [0, 199]
+    assert 8 <= len(found.log["iteration"]) < 200
 
 
 def test_what_has_no_room_is_named(tmp_path):
-    kept, _ = made_up(tmp_path / "a.npz", 19, 12_000, 2, 2, side=4)
-    assert kept.dropped == ["anchors", "mean", "sample", "weight"]
-    assert kept.pixels.sum() == 2 * 16 and np.isfinite(kept.scatter).any()
+    found, _ = made_up(tmp_path / "a.npz", 19, 12_000, 2, 2, side=4)
+    assert found.dropped == ["anchors", "mean", "sample", "weight"]
+    assert found.pixels.sum() == 2 * 16 and np.isfinite(found.scatter).any()
     assert (tmp_path / "a.npz").stat().st_size <= kept.budget(19)
 
 
@@ -286,9 +286,9 @@ def test_the_first_process_may_see_no_map_where_another_does(tmp_path):
 
 
 def test_a_form_that_has_not_what_is_asked_says_so(tmp_path):
-    kept, _ = made_up(tmp_path / "a.npz", 19, 4, 500, 19)
+    found, _ = made_up(tmp_path / "a.npz", 19, 4, 500, 19)
     with pytest.raises(ValueError, match="the form is 'scores', expected confusion or counts"):
-        kept.counts()
+        found.counts()
 
 
 def test_a_missing_a_broken_and_a_strange_file_are_named(tmp_path):

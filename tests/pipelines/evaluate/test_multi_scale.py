@@ -18,8 +18,10 @@ from torch.nn.functional import interpolate
 from pipelines.base.artifacts import read_json
 from pipelines.base.errors import PipelineError
 from pipelines.base.metrics import scores
+from pipelines.compare import comparison
 from pipelines.compare.comparison import flat_scores
 from pipelines.configs.images import dataloader, evaluation_pipeline, multi_scale_pipeline
+from pipelines.evaluate import kept as kept_file
 from pipelines.evaluate.measure import _loader, _predict
 from pipelines.evaluate.multi_scale import (
     multi_scale_confusion,
@@ -129,7 +131,9 @@ def test_flip_averages_an_image_and_its_mirror(evaluated):
     run = evaluated(multi_scale={"scales": [1.0], "flip": True})
     model = _load_model(run)
     expected = []
-    for batch in Runner.build_dataloader(dataloader(run, "test", 2, multi_scale_pipeline(run))):
+    for batch in Runner.build_dataloader(
+        dataloader(run.dataset, "test", 2, multi_scale_pipeline(run))
+    ):
         plain = model.data_preprocessor(
             {"inputs": batch["inputs"][0], "data_samples": batch["data_samples"][0]}, False
         )["inputs"]
@@ -148,7 +152,7 @@ def test_it_is_what_mmsegmentation_computes(evaluated):
     run = evaluated(multi_scale={"scales": [0.5, 1.0, 1.25], "flip": True}, batch_size=2)
     model = _load_model(run)
     reference = SegTTAModel(module=model)
-    loader = Runner.build_dataloader(dataloader(run, "test", 2, multi_scale_pipeline(run)))
+    loader = Runner.build_dataloader(dataloader(run.dataset, "test", 2, multi_scale_pipeline(run)))
     expected = []
     with torch.inference_mode():
         for batch in loader:
@@ -178,3 +182,42 @@ def test_a_model_without_one_score_a_class_is_refused(evaluated):
     model.out_channels = 1
     with pytest.raises(PipelineError, match=r"mini.yaml: evaluation.multi_scale: .* has 1 for 11"):
         multi_scale_confusion(run, model)
+
+
+def test_subsets_of_the_split_are_scored_too(evaluated):
+    """The scores of the whole stay as they are, and so does what is known of such a run."""
+    plain = evaluated()
+    evaluate(plain)
+    without = read_json(plain.output("evaluate", "metrics.json"))
+    path = plain.dataset.card_file
+    before = path.read_text()
+    card = json.loads(before)
+    subsets = {
+        name: {"split": "test", "images": f"*{end}"} for name, end in (("a", "[0-2]"), ("b", 3))
+    }
+    try:
+        path.write_text(json.dumps(card | {"subsets": subsets}))
+        assert evaluated().parameters_hash("evaluate") == plain.parameters_hash("evaluate")
+        run = evaluated(subsets=["a"])
+        known = run.parameters_hash("evaluate")
+        assert known != plain.parameters_hash("evaluate")
+        evaluate(run)
+        metrics = read_json(run.output("evaluate", "metrics.json"))
+        found = metrics.pop("subsets")
+        assert metrics == without and found.keys() == {"a"} and found["a"]["num_images"] == 3
+        kept = kept_file.read(run.output("evaluate", "analysis.npz"))
+        chosen = sum(kept.confusion(index) for index in range(3))
+        groups = read_json(run.dataset.info)["groups"]
+        assert found["a"] == {"num_images": 3, **scores(chosen, run.dataset.card.classes, groups)}
+        assert read_json(run.output("evaluate", "scores.json"))["mIoU/a"] == found["a"]["mIoU"]
+        frame = comparison._scores(run)
+        assert "mIoU/a" in list(frame["metric"]) and frame["metric"].is_unique
+
+        subsets["a"]["images"] = "x*"
+        path.write_text(json.dumps(card | {"subsets": subsets}))
+        run = evaluated(subsets=["a"])
+        assert run.parameters_hash("evaluate") != known
+        with pytest.raises(PipelineError, match=r"mini.yaml: subsets.a: no image is named like"):
+            evaluate(run)
+    finally:
+        path.write_text(before)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import time
 
 import pytest
@@ -256,3 +258,21 @@ def test_killed_while_unpacking_nothing_half_is_left(project, server, tmp_path):
     assert project.fetch() == files
     assert len(server.requests) == 1
     assert [path.name for path in (project.root / "data/raw").iterdir()] == ["made_up"]
+
+
+def test_data_sets_may_share_downloads_and_mirror(project, server, tmp_path, monkeypatch):
+    project.card(one=published(server, "one.bin"))
+    path = project.root / f"params/datasets/{NAME}.yaml"
+    card = json.loads(path.read_text())
+    card["source"]["downloads"] = "other"
+    path.write_text(json.dumps(card))
+    shared = write(project.root / "data/downloads/other", {"one.bin": DATA})
+    assert project.fetch() == {"one.bin": DATA} and not server.requests
+    receipt = project.receipt.read_bytes()
+    checksums = json.loads((project.root / "params/datasets/checksums.json").read_text())
+    assert checksums.keys() == {"other"}
+    shutil.rmtree(shared)
+    write(tmp_path / "mirror/other", {"one.bin": DATA})
+    monkeypatch.setenv("SAR_MIRROR", str(tmp_path / "mirror"))
+    assert project.fetch() == {"one.bin": DATA} and not server.requests
+    assert project.receipt.read_bytes() == receipt

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pipelines.fetch import glyphs
 from pipelines.prepare import digits, writer
 from pipelines.prepare.digits import CLASSES, PALETTE
-from pipelines.study.cards import SPLITS, DigitsSpec
+from pipelines.study.digits import SPLITS, DigitsSpec
 
 # The scenes that the project trains on.
 CARD = Path(__file__).parents[3] / "params" / "datasets" / "digits.yaml"

@@ -172,3 +172,15 @@ def test_folders_that_are_not_there_are_named_with_their_keys(found, names, miss
 def test_a_list_that_is_not_there(found):
     _, faults = found(["im/a.png", "an/a.png"], images="im", labels="an", list="no.txt")
     assert (faults[0].file, faults[0].fatal) == ("no.txt", True)
+
+
+def test_images_may_be_left_out_by_name(found):
+    names = [f"{kind}/{name}.png" for kind in ("im", "an") for name in ("A_1", "A_2", "B_1")]
+    pairs, faults = found(names, images="im", labels="an", without=["A_*"])
+    assert ([pair.stem for pair in pairs], faults) == (["B_1"], [])
+    pairs, faults = found(
+        [], {"list.txt": "A_1\nB_1\n"}, images="im", labels="an", list="list.txt", without=["B_*"]
+    )
+    assert ([pair.stem for pair in pairs], faults) == (["A_1"], [])
+    _, [fault] = found([], images="im", labels="an", without=["A_*", "C_*"])
+    assert fault.fatal and "without: 'C_*' leaves out none" in fault.reason

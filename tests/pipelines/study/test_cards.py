@@ -8,7 +8,9 @@ import functools
 import pytest
 from pydantic import ValidationError
 
-from pipelines.study import Dataset
+from pipelines.study import Dataset, read_params
+from pipelines.study.cards import DataCard
+from tests.pipelines.mini import ROOT
 from tests.pipelines.prepare import raw
 
 
@@ -89,3 +91,44 @@ def test_a_mended_address_leaves_all_work_valid_and_another_file_does_not(keys, 
     assert (after.parameters_hash("fetch") == before.parameters_hash("fetch")) is valid
     # Prepare sees the files alone, by the receipt of fetch.
     assert after.parameters_hash("prepare") == before.parameters_hash("prepare")
+
+
+@pytest.mark.parametrize(
+    ("subsets", "message"),
+    [
+        ({"one": {"split": "val", "images": "a_*"}}, "subsets.one.split is val; .* train, test"),
+        ({"tail": {"split": "test", "images": "a_*"}}, "subsets.tail: mIoU/tail is another score"),
+    ],
+)
+def test_subsets_that_cannot_be(subsets, message):
+    card = raw.card().model_dump()
+    with pytest.raises(ValidationError, match=message):
+        DataCard.model_validate(card | {"subsets": subsets})
+
+
+def test_what_does_not_change_the_files_leaves_prepared_data_valid():
+    card = raw.card()
+    before = Dataset("made_up", card)
+    more = {
+        "subsets": {"one": {"split": "test", "images": "a_*"}},
+        "withheld_images": "they are secret",
+    }
+    source = card.source.model_dump() | {"downloads": "other"}
+    after = Dataset(
+        "made_up", DataCard.model_validate(card.model_dump() | {"source": source} | more)
+    )
+    for stage in ("fetch", "prepare"):
+        assert after.parameters_hash(stage) == before.parameters_hash(stage)
+    assert (before.shelf, after.shelf) == ("made_up", "other")
+
+
+def test_camvid_is_tuned_on_a_sequence_that_its_training_there_has_not():
+    card = read_params(ROOT / "params/datasets/camvid_tuning.yaml", DataCard)
+    of_camvid = read_params(ROOT / "params/datasets/camvid.yaml", DataCard)
+    assert card.splits == ["train", "val"] and card.source.downloads == "camvid"
+    assert card.source.splits["train"].without == ["0006R0_*"]
+    assert card.source.splits["val"].images == "CamVid/train/0006R0_*.png"
+    assert (card.classes, card.palette) == (of_camvid.classes, of_camvid.palette)
+    assert (card.source.parts, card.source.labels) == (
+        *(of_camvid.source.parts, of_camvid.source.labels),
+    )

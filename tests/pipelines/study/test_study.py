@@ -137,6 +137,11 @@ CLAIM = {"metric": "mIoU/tail", "method": "sar", "direction": "higher", "margin"
             r"mini.yaml: claims.a.metric: runs of shapes / tiny_net have no mIoU/multi-scale",
         ),
         ("kind", "tuning", r"kind tuning goes with evaluation.split val, not test"),
+        (
+            "evaluation",
+            {"subsets": ["night"]},
+            r"mini.yaml: evaluation.subsets: 'night' is no subset of the split test; .* has none",
+        ),
     ],
 )
 def test_a_mistake_names_file_key_and_expectation(edited, key, value, message):
