@@ -1,4 +1,4 @@
-"""From a run of a study to the mmengine config that trains it, and the model that is evaluated."""
+"""The config of a training, for mmengine's Runner."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Draw the split lists of a data set that has none of its own, to be committed.
 
-`python -m pipelines.prepare.draw --dataset ccp --sizes train=604 val=100 test=300` writes
+`python -m pipelines.prepare.split_lists --dataset ccp --sizes train=604 val=100 test=300` writes
 `params/datasets/splits/ccp/{train,val,test}.txt`, a stem a line, which the card's `list` keys name.
 It reads what fetch brought. The rule:
 
@@ -159,7 +159,7 @@ def _size(text: str) -> tuple[str, int]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m pipelines.prepare.draw",
+        prog="python -m pipelines.prepare.split_lists",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
