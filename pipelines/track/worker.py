@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pipelines.running.progress import read_progress, work_folder
 from pipelines.study import Run, Study
 from pipelines.track.connection import quiet, tracking_uri
-from pipelines.track.sync import Shown, sync, warn_unsent
+from pipelines.track.sync import Synced, sync, warn_unsent
 
 FINISHED, SYNC_FAILS, SYNC_WORKS = b".", b"-", b"+"
 
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     return _follow(task, task.run, task.every, socket.socket(fileno=int(argv[0])))
 
 
-def _try_to_sync(task: Task, warn: bool) -> Shown | None:
+def _try_to_sync(task: Task, warn: bool) -> Synced | None:
     """Bring the store up to date; None, after a warning where one is wanted, when it fails."""
     try:
         return sync(task.study, task.run)
