@@ -22,21 +22,21 @@ def baseline_model(run: Run) -> ConfigDict:
 
     Starts from the model entry's config of the installed mmsegmentation package; sets the data
     set's number of classes in every head. It starts from random weights: published ones are loaded
-    by `pipelines.pretrained`, never by the config's own means, which would unpickle whatever they
-    download.
+    by `train.options.pretrained`, never by the config's own means, which would unpickle whatever
+    they download.
 
     Raises:
         PipelineError: when that package has no such config, or the config starts from published
             weights and neither the entry nor the study says what to do about them.
     """
     model = entry_config(run.model, run.entry).model
-    named = _without_weights(model)
-    said = "pretrained" in run.entry.model_fields_set or run.study.file.from_scratch
-    if named and not said:
+    published = _without_weights(model)
+    decided = "pretrained" in run.entry.model_fields_set or run.study.file.from_scratch
+    if published and not decided:
         raise PipelineError(
             f"{params_file('models', run.model)}: pretrained: not given, and its config starts "
-            f"from {named[0]}; expected the file, urls and sha256 of published weights, or null "
-            f"for random ones (or from_scratch: true in {run.study.path})"
+            f"from {published[0]}; expected the file, urls and sha256 of published weights, or "
+            f"null for random ones (or from_scratch: true in {run.study.path})"
         )
     _set_num_classes(model, len(run.dataset.card.classes))
     crop = run.training.augmentation.crop_size

@@ -35,7 +35,7 @@ class SplitAccount:
 def of_written(written: list[Written], faults: list[Fault], classes: int) -> SplitAccount:
     """The account of a split of files.
 
-    Its digest is the sha256 of the JSON list of (stem, `digits.digest` of the pair) in order of
+    Its digest is the sha256 of the JSON list of (stem, `writer.digest` of the pair) in order of
     the stems: the pairs are digested in parallel.
     """
     written = sorted(written, key=lambda one: one.stem)

@@ -43,8 +43,8 @@ def verify() -> str:
     wrong = [fault for name in names for fault in faults(name)] + readme.faults()
     if wrong:
         raise PipelineError("\n".join(wrong))
-    told = ", ".join(names) or "no study"
-    return f"{readme.README} and {REPORTS}/ ({told}) follow from the published runs"
+    studies = ", ".join(names) or "no study"
+    return f"{readme.README} and {REPORTS}/ ({studies}) follow from the published runs"
 
 
 def faults(name: str, *, sealed: bool = True) -> list[str]:

@@ -17,7 +17,7 @@ from pipelines.base.errors import PipelineError
 from pipelines.compare.comparison import Comparison
 from pipelines.rendering import files
 from pipelines.report.contents import shown_runs, write_files
-from pipelines.report.gallery import predicted
+from pipelines.report.gallery import predicted_images
 from pipelines.running.finished import all_finished, finished
 from pipelines.running.stage import writing
 from pipelines.study import REFERENCE, STUDY_STAGES, VIEWS, Run, Study
@@ -74,7 +74,7 @@ def inputs(study: Study) -> list[Path]:
         + data
         + ([REFERENCE] if REFERENCE.is_file() else [])
         + [run.output("evaluate", "analysis.npz") for run in shown]
-        + [run.output("evaluate", "predictions.npz") for run in shown if predicted(run)]
+        + [run.output("evaluate", "predictions.npz") for run in shown if predicted_images(run)]
     )
 
 

@@ -1,8 +1,8 @@
 """What may stand in the files under `params/`: strict Pydantic models, no logic.
 
 Every model forbids unknown keys and does not coerce types, so that a typing error is an error that
-names its place instead of a silently ignored setting. Data cards stand in `pipelines/cards.py`. The
-JSON schema of all these models is committed as `params/schema/*.json`.
+names its place instead of a silently ignored setting. Data cards stand in `cards`. The JSON
+schema of all these models is committed as `params/schema/*.json`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ from pydantic import (
 
 from pipelines.base import metric_names
 
+MOST_DIAGNOSTICS = 200
+"""Records of a method's diagnostics where the study names no interval: enough for a curve."""
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 SidePixels = Annotated[int, Field(gt=0)]
+Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
 Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
 
 
@@ -187,6 +191,31 @@ class Schedule(Strict):
     """Where the decay ends, at the last iteration."""
     warmup_iterations: Annotated[int, Field(ge=0)] = 0
     """Over how many iterations the learning rate rises; none for 0."""
+    warmup_start_factor: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the learning rate that the first step has, such as 1e-6 in the configs of SegFormer
+    and Swin; without it, one part of `warmup_iterations`."""
+
+    @model_validator(mode="after")
+    def _the_start_goes_with_a_warm_up(self) -> Schedule:
+        if self.warmup_start_factor is not None and not self.warmup_iterations:
+            raise ValueError("warmup_start_factor goes with warmup_iterations, which are 0")
+        return self
+
+
+class Photometric(Strict):
+    """How strongly `PhotoMetricDistortion` changes colours; each change half of the time.
+
+    The defaults are mmsegmentation's.
+    """
+
+    brightness_delta: Annotated[int, Field(ge=0, le=255)] = 32
+    """Greatest value that is added to all channels or taken from them, of 255."""
+    contrast_range: Range = [0.5, 1.5]
+    """Least and greatest factor on all channels."""
+    saturation_range: Range = [0.5, 1.5]
+    """Least and greatest factor on the saturation."""
+    hue_delta: Annotated[int, Field(ge=1, le=90)] = 18
+    """Greatest turn of the hue, either way, in steps of two degrees."""
 
 
 class Augmentation(Strict):
@@ -199,11 +228,14 @@ class Augmentation(Strict):
     `scale_range` multiplies; without it, their own size, which has to be one for all."""
     crop_size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     """Height and width in pixels."""
+    cat_max_ratio: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Largest share of one class in a crop: one with more is drawn anew, ten times at most. As in
+    mmsegmentation's `RandomCrop`; 1 takes the first."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability of mirroring an image, left to right."""
-    photometric: bool = False
-    """Random brightness, contrast, saturation and hue, as mmsegmentation's
-    `PhotoMetricDistortion`."""
+    photometric: bool | Photometric = False
+    """Random brightness, contrast, saturation and hue, as mmsegmentation's `PhotoMetricDistortion`:
+    at its own strengths for true, or at those given."""
 
     @model_validator(mode="after")
     def _a_random_scale_needs_a_crop(self) -> Augmentation:
@@ -230,6 +262,10 @@ class Training(Strict):
     """Iterations between checkpoints, of which the last two are kept: what a kill may cost."""
     log_interval: Annotated[int, Field(gt=0)]
     """Iterations between points of the curves."""
+    diagnostics_interval: Annotated[int, Field(gt=0)] | None = None
+    """Iterations between records of what a method says of itself, such as SAR of its anchors; the
+    analyses draw them. Without it, `log_interval`, or its least multiple with which there are 200
+    records at most."""
     validation_interval: Annotated[int, Field(gt=0)] | None = None
     """Iterations between looks at the val split, for curves only: the last checkpoint counts."""
 

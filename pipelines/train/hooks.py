@@ -26,7 +26,7 @@ class ReseedHook(Hook):
 
     Augmentation and dropout of iteration i then do not depend on what was drawn before it: two
     methods with the same seed see the same batches, and a resumed training sees what an
-    uninterrupted one would have seen. What other processes load, `pipelines.loading` seeds alike.
+    uninterrupted one would have seen. What other processes load, `loading` seeds alike.
 
     Of several processes each draws numbers of its own, the first those of a single process: images
     of one batch must not all be flipped alike. So the same study with another number of processes

@@ -72,13 +72,20 @@ def shown_comparison(table: pd.DataFrame) -> pd.DataFrame:
     shown["seeds"] = table["seeds"].astype(str)
     differences = cells(table, "difference", signed=True)
     shown["mIoU difference"] = [
-        difference + ("" if pairs in (0, seeds) else f" ({pairs} pair{'s' * (pairs > 1)})")
+        difference + _pairs_note(pairs, seeds)
         for difference, pairs, seeds in zip(
             differences, table["pairs"], table["seeds"], strict=True
         )
     ]
     shown["95 % interval"] = intervals(table, "difference_low", "difference_high")
     return shown
+
+
+def _pairs_note(pairs: int, seeds: int) -> str:
+    """How many pairs a difference is of, where it is not one for each seed."""
+    if pairs in (0, seeds):
+        return ""
+    return " (1 pair)" if pairs == 1 else f" ({pairs} pairs)"
 
 
 def winners(table: pd.DataFrame, claims: pd.DataFrame) -> set[tuple[int, str]]:

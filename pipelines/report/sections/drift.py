@@ -109,17 +109,17 @@ def section(
 def _answers(data: pd.DataFrame, methods: Mapping[str, str]) -> str:
     lines = []
     for row in data.dropna(subset="difference").itertuples():
-        said = verdict(
+        finding = verdict(
             row.low,
             row.high,
             "the seeds differ more than the baseline's",
             "the seeds differ less than the baseline's",
         )
         if row.seeds < MIN_SEEDS:
-            said = "two seeds have one pair, so nothing can be told"
+            finding = "two seeds have one pair, so nothing can be told"
         lines.append(
             f"- {row.dataset} / {row.model}, {methods[row.method]}, {MEASURES[row.measure]}: "
             f"{number(row.mean)} against {number(row.baseline_mean)} over the pairs of {row.seeds} "
-            f"seeds, 95 % interval of the difference {interval_cell(row.low, row.high)}: {said}."
+            f"seeds, 95 % interval of the difference {interval_cell(row.low, row.high)}: {finding}."
         )
     return "\n".join(lines) or "- No two methods share two seeds, so nothing can be compared."

@@ -8,8 +8,7 @@ import pytest
 
 from pipelines.base.errors import PipelineError
 from pipelines.prepare.stage import prepare
-from pipelines.study import Study, read_params
-from pipelines.study.schema import ModelEntry
+from pipelines.study import Study
 from tests.pipelines import mini
 from tests.pipelines.prepare import raw
 
@@ -98,6 +97,26 @@ def test_images_smaller_than_the_crop_are_padded_with_void(study, loaded):
         assert (label[:20] < 3).all()
 
 
+@pytest.mark.parametrize(
+    ("augmentation", "share", "hue"),
+    [
+        ({}, 0.75, None),
+        ({"photometric": True}, 0.75, 18),
+        ({"cat_max_ratio": 1.0, "photometric": {"hue_delta": 9}}, 1.0, 9),
+    ],
+)
+def test_crops_and_colours_are_drawn_as_the_study_says(study, loaded, augmentation, share, hue):
+    from pipelines.configs.images import dataloader, training_pipeline
+
+    run = study([(40, 52)] * 2, **augmentation).runs[0]
+    loader = loaded(dataloader(run.dataset, "train", 2, training_pipeline(run)))
+    transforms = loader.dataset.datasets[0].pipeline.transforms
+    steps = {type(step).__name__: step for step in transforms}
+    assert steps["RandomCrop"].cat_max_ratio == share
+    assert getattr(steps.get("PhotoMetricDistortion"), "hue_delta", None) == hue
+    assert len(next(iter(loader))["inputs"]) == 2
+
+
 def test_a_scale_of_images_of_unequal_sizes_needs_a_base_size(study):
     from pipelines.configs.images import training_pipeline
 
@@ -128,15 +147,3 @@ def test_the_report_finds_images_of_either_kind(study):
     (run.dataset.prepared / "images/test/1.jpg").unlink()
     with pytest.raises(PipelineError, match=r"test/1.png: not found; run python -m pipelines.prep"):
         _pixels(run, "images", "1")
-
-
-def test_an_entry_may_delete_what_its_config_has_and_stays_as_it_is():
-    """Merging takes `_delete_` out of what it merges."""
-    from pipelines.configs.model import entry_config
-
-    entry = read_params(mini.ROOT / "params/models/fcn_mobilenetv2.yaml", ModelEntry)
-    before = entry.model_dump()
-    for _ in range(2):
-        backbone = entry_config("fcn_mobilenetv2", entry).model.backbone
-        assert backbone.type == "MobileNetV2" and "extra" not in backbone
-    assert entry.model_dump() == before

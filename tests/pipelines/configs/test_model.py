@@ -1,4 +1,4 @@
-"""What a method's plug-in is given besides the options of the study, and what becomes of it."""
+"""The config of a model: what an entry and a method's plug-in make of one of mmsegmentation's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pipelines.configs.model import trained_model
 from pipelines.configs.training import optim_wrapper
 from pipelines.fetch.stage import fetch
 from pipelines.prepare.stage import prepare
-from pipelines.study import Run
+from pipelines.study import Run, read_params
+from pipelines.study.schema import ModelEntry
 from tests.pipelines import mini
 
 RIVAL = "sar.rivals.logit_adjustment:apply_logit_adjustment"
@@ -100,3 +101,15 @@ def test_what_a_method_trains_of_its_own_does_not_decay(the_run):
     assert "constructor" not in optim_wrapper(
         the_run(plugin="sar.mmseg:apply_sar", optimizer={"type": "SGD", "lr": 0.1})
     )
+
+
+def test_an_entry_may_delete_what_its_config_has_and_stays_as_it_is():
+    """Merging takes `_delete_` out of what it merges."""
+    from pipelines.configs.model import entry_config
+
+    entry = read_params(mini.ROOT / "params/models/fcn_mobilenetv2.yaml", ModelEntry)
+    before = entry.model_dump()
+    for _ in range(2):
+        backbone = entry_config("fcn_mobilenetv2", entry).model.backbone
+        assert backbone.type == "MobileNetV2" and "extra" not in backbone
+    assert entry.model_dump() == before
