@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 __all__ = [
     "check_choice",
@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether it is a finite real number, and no bool."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -22,13 +22,14 @@ import copy
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmengine.config import ConfigDict
 from mmengine.model import revert_sync_batchnorm
+from mmseg.models import BaseSegmentor
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
@@ -42,7 +43,10 @@ from sar.support import (
     last_head,
 )
 
-__all__ = ["attach", "attached", "build_regularized", "detach", "plain_values", "plug"]
+__all__ = ["Config", "attach", "attached", "build_regularized", "detach", "plain_values", "plug"]
+
+# Of a model: a dict, an mmengine ConfigDict, ...; what is made of one is of the same type.
+Config = TypeVar("Config", bound=MutableMapping[str, Any])
 
 TYPE = "RegularizedSegmentor"
 SAR_TYPE = "SARSegmentor"
@@ -51,7 +55,7 @@ SAR_TYPE = "SARSegmentor"
 _FROM_HEAD = ("num_classes", "channels", "ignore_index", "generator")
 
 
-def attach(model_cfg: Mapping, method: type[nn.Module], **options: Any) -> Mapping:
+def attach(model_cfg: Config, method: type[nn.Module], **options: Any) -> Config:
     """Make the config of a model into that of the same model trained with a method.
 
     Args:
@@ -75,9 +79,11 @@ def attach(model_cfg: Mapping, method: type[nn.Module], **options: Any) -> Mappi
     return cfg
 
 
-def plug(model_cfg: Mapping, method: type, options: Mapping[str, Any], kind: str) -> Mapping:
+def plug(
+    model_cfg: Config, method: type[nn.Module], options: Mapping[str, Any], kind: str
+) -> Config:
     """A checked copy of a config with another ``type``; for `attach` and its like."""
-    if not isinstance(model_cfg, Mapping):
+    if not isinstance(model_cfg, MutableMapping):
         raise TypeError(f"model_cfg is a {type(model_cfg).__name__}, expected a model's config")
     if attached(model_cfg):
         raise UnsupportedModelError(
@@ -92,14 +98,14 @@ def plug(model_cfg: Mapping, method: type, options: Mapping[str, Any], kind: str
     return cfg
 
 
-def attached(model_cfg: Mapping) -> bool:
+def attached(model_cfg: Mapping[str, Any]) -> bool:
     """Whether a model's config has a training method."""
     kind, types = model_cfg.get("type"), (TYPE, SAR_TYPE)
     known = [scope + name for scope in ("", "mmseg.") for name in types]
     return kind in known or (callable(kind) and kind in map(MODELS.get, types))
 
 
-def detach(model_cfg: Mapping) -> Mapping:
+def detach(model_cfg: Config) -> Config:
     """The config that a method was attached to; another is only copied."""
     cfg = copy.deepcopy(model_cfg)
     if attached(cfg):
@@ -109,7 +115,7 @@ def detach(model_cfg: Mapping) -> Mapping:
     return cfg
 
 
-def check_method_options(method: type, options: Mapping[str, Any]) -> None:
+def check_method_options(method: type[nn.Module], options: Mapping[str, Any]) -> None:
     """Check what can be checked before the model is built: the names, and whatever the method's
     own ``check_options`` (static, keyword arguments) is able to.
     """
@@ -131,20 +137,20 @@ def check_method_options(method: type, options: Mapping[str, Any]) -> None:
 
 @MODELS.register_module(name=TYPE)
 def build_regularized_segmentor(
-    *, base_type: str | type, regularizer: Mapping, **cfg: Any
+    *, base_type: str | type, regularizer: Mapping[str, Any], **cfg: Any
 ) -> nn.Module:
     """Build what `attach` describes; registered as ``RegularizedSegmentor``."""
     options = dict(regularizer)
     module, _, name = options.pop("type").partition(":")
-    method = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    method: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
     return build_regularized(base_type, method, options, cfg)
 
 
 def build_regularized(
     base_type: str | type,
-    method: type,
+    method: type[nn.Module],
     options: Mapping[str, Any],
-    cfg: Mapping,
+    cfg: Mapping[str, Any],
     label: str = "Regularized",
     prefix: str = "regularizer",
 ) -> nn.Module:
@@ -163,14 +169,19 @@ def build_regularized(
     return segmentor(method=method, options=options, prefix=prefix, **ConfigDict(cfg))
 
 
-class _Regularized:
+class _Regularized(BaseSegmentor):
     """What a segmentor with a method adds to its base class. `_regularized` sets the two names."""
 
     base: type
     label: str
 
     def __init__(
-        self, *args: Any, method: type, options: Mapping[str, Any], prefix: str, **kwargs: Any
+        self,
+        *args: Any,
+        method: type[nn.Module],
+        options: Mapping[str, Any],
+        prefix: str,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         head = last_head(self.decode_head)
@@ -192,19 +203,20 @@ class _Regularized:
         finally:
             self._modules["regularizer"] = modules["regularizer"]
 
-    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: Sequence[Any]) -> dict[str, Tensor]:
         """The baseline's losses, and what the method adds to them and to the log.
 
         Raises:
             RuntimeError: if the last decode head did not classify exactly one feature map.
         """
-        head, method = last_head(self.decode_head), self.regularizer
+        head = last_head(self.decode_head)
+        method: Any = self.regularizer
         with ExitStack() as stack:
             if hasattr(method, "adjust"):
                 for loss in cross_entropies(head):
                     stack.enter_context(_adjusted(loss, method.adjust))
             seen = stack.enter_context(_watch_classifier(head))
-            losses = super().loss(inputs, data_samples)
+            losses: dict[str, Tensor] = super().loss(inputs, data_samples)
         if not hasattr(method, "adjust"):
             if len(seen) != 1:
                 raise RuntimeError(
@@ -218,13 +230,13 @@ class _Regularized:
             losses.update({f"{self.prefix}.{name}": v for name, v in method.logged().items()})
         return losses
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         # The class is made on demand and has no importable name; its base has.
         return _blank, (self.base, self.label), self.__dict__
 
 
 @functools.cache
-def _regularized(base: type, label: str) -> type:
+def _regularized(base: type, label: str) -> type[_Regularized]:
     """The subclass of a segmentor class that trains with a method."""
     body = {"base": base, "label": label, "__module__": __name__}
     return type(f"{label}{base.__name__}", (_Regularized, base), body)
@@ -236,7 +248,7 @@ def _blank(base: type, label: str) -> nn.Module:
     return cls.__new__(cls)
 
 
-def _build(method: type, options: Mapping[str, Any], head: nn.Module) -> nn.Module:
+def _build(method: type[nn.Module], options: Mapping[str, Any], head: Any) -> nn.Module:
     """The method's module, without a draw from the global generator."""
     options = dict(options)
     check_method_options(method, options)
@@ -258,7 +270,11 @@ def _build(method: type, options: Mapping[str, Any], head: nn.Module) -> nn.Modu
 
 
 def _forward(
-    method: nn.Module, head: nn.Module, features: Tensor, logits: Tensor, data_samples: list
+    method: nn.Module,
+    head: nn.Module,
+    features: Tensor,
+    logits: Tensor,
+    data_samples: Sequence[Any],
 ) -> dict[str, Tensor]:
     """Call a method with what it declares, in the precision that its tensors have."""
     labels = torch.stack([sample.gt_sem_seg.data for sample in data_samples]).squeeze(1)
@@ -270,11 +286,12 @@ def _forward(
     }
     wanted = inspect.signature(type(method).forward).parameters
     with torch.autocast(features.device.type, enabled=False):
-        return method(**{name: value for name, value in offered.items() if name in wanted})
+        terms: dict[str, Tensor] = method(**{k: v for k, v in offered.items() if k in wanted})
+        return terms
 
 
 @contextmanager
-def _replaced(owner: nn.Module, name: str, function: Callable) -> Iterator[None]:
+def _replaced(owner: nn.Module, name: str, function: Callable[..., Tensor]) -> Iterator[None]:
     """Let a function stand on the instance in place of its method while the block runs.
 
     Only for the block, so that copies and pickles of the model never hold it.
@@ -291,7 +308,7 @@ def _replaced(owner: nn.Module, name: str, function: Callable) -> Iterator[None]
 
 
 @contextmanager
-def _watch_classifier(head: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def _watch_classifier(head: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Collect arguments and results of ``head.cls_seg`` while the block runs."""
     seen: list[tuple[Tensor, Tensor]] = []
     original: Callable[[Tensor], Tensor] = head.cls_seg
@@ -306,27 +323,33 @@ def _watch_classifier(head: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
 
 
 @contextmanager
-def _adjusted(loss: nn.Module, adjust: Callable) -> Iterator[None]:
+def _adjusted(
+    loss: nn.Module, adjust: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+) -> Iterator[None]:
     """Let a cross-entropy see adjusted logits while the block runs."""
     original = loss.forward
 
-    def forward(scores: Tensor, labels: Tensor, weight: Tensor | None = None, **rest: Any):
+    def forward(
+        scores: Tensor, labels: Tensor, weight: Tensor | None = None, **rest: Any
+    ) -> Tensor:
         scores, own = adjust(scores, labels)
         if own is not None:
             weight = own if weight is None else own * weight
-        return original(scores, labels, weight=weight, **rest)
+        loss_of_all: Tensor = original(scores, labels, weight=weight, **rest)
+        return loss_of_all
 
     with _replaced(loss, "forward", forward):
         yield
 
 
-def _classify(head: nn.Module, embedded: Tensor) -> Tensor:
+def _classify(head: Any, embedded: Tensor) -> Tensor:
     """``head.cls_seg`` without dropout."""
     dropouts = [m for m in head.modules() if isinstance(m, _DropoutNd) and m.training]
     for dropout in dropouts:
         dropout.training = False
     try:
-        return head.cls_seg(embedded)
+        scores: Tensor = head.cls_seg(embedded)
+        return scores
     finally:
         for dropout in dropouts:
             dropout.training = True

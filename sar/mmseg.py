@@ -18,7 +18,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from sar.checkpoints import baseline_state_dict
-from sar.door import SAR_TYPE, build_regularized, detach, plain_values, plug
+from sar.door import SAR_TYPE, Config, build_regularized, detach, plain_values, plug
 from sar.regularizer import SemanticAnchorRegularizer, scaled_momentum
 from sar.support import UnsupportedModelError
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-def apply_sar(model_cfg: Mapping, *, iterations: int | None = None, **options: Any) -> Mapping:
+def apply_sar(model_cfg: Config, *, iterations: int | None = None, **options: Any) -> Config:
     """Make the config of a model into that of the same model trained with semantic anchors.
 
     Args:
@@ -58,7 +58,7 @@ def apply_sar(model_cfg: Mapping, *, iterations: int | None = None, **options: A
     return cfg
 
 
-def remove_sar(model_cfg: Mapping) -> Mapping:
+def remove_sar(model_cfg: Config) -> Config:
     """The config that `apply_sar`, or another plug-in of `sar.door`, was given; another is only
     copied.
     """
@@ -66,7 +66,7 @@ def remove_sar(model_cfg: Mapping) -> Mapping:
 
 
 @MODELS.register_module(name=SAR_TYPE)
-def build_sar_segmentor(*, base_type: str | type, sar: Mapping, **cfg: Any) -> nn.Module:
+def build_sar_segmentor(*, base_type: str | type, sar: Mapping[str, Any], **cfg: Any) -> nn.Module:
     """Build the segmentor ``base_type`` with a regularizer; registered as ``SARSegmentor``.
 
     Args:

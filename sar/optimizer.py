@@ -37,12 +37,12 @@ class MergedGroups(DefaultOptimWrapperConstructor):
     """
 
     def add_params(
-        self, params: list[dict], module: nn.Module, prefix: str = "", **kwargs: Any
+        self, params: list[dict[str, Any]], module: nn.Module, prefix: str = "", **kwargs: Any
     ) -> None:
         super().add_params(params, module, prefix, **kwargs)
         if prefix:  # A part of the model: it calls itself for each.
             return
-        groups: dict[str, dict] = {}
+        groups: dict[str, dict[str, Any]] = {}
         for group in params:
             settings = {name: value for name, value in group.items() if name != "params"}
             merged = groups.setdefault(repr(sorted(settings.items())), {"params": [], **settings})

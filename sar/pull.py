@@ -10,6 +10,7 @@ backward writes one gradient.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -102,7 +103,14 @@ class _SquaredDistance(torch.autograd.Function):
     """Sum over channels and valid pixels of (f - m[label]) squared, times the class's weight."""
 
     @staticmethod
-    def forward(ctx, features, labels, semantic_anchors, ignore_index, weights):
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        labels: Tensor,
+        semantic_anchors: Tensor,
+        ignore_index: int | None,
+        weights: Tensor | None,
+    ) -> Tensor:
         ctx.save_for_backward(features, labels, semantic_anchors, weights)
         ctx.ignore_index = ignore_index
         # Only the channels of one pixel are added in float32, pixels and blocks in float64: the
@@ -116,7 +124,7 @@ class _SquaredDistance(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_total):
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, None, None, None, None]:
         features, labels, semantic_anchors, weights = ctx.saved_tensors
         layout = torch.channels_last if _pixels_first(features) else torch.contiguous_format
         gradient = torch.empty_like(features, memory_format=layout)

@@ -69,7 +69,7 @@ def scaled_momentum(iterations: int | None) -> float:
             f"momentum='auto' with iterations={iterations!r}: expected the number of iterations of "
             "the training, at least 1"
         )
-    return 0.999 ** (80_000 / iterations)
+    return math.pow(0.999, 80_000 / iterations)
 
 
 class SemanticAnchorRegularizer(nn.Module):
@@ -242,7 +242,9 @@ class SemanticAnchorRegularizer(nn.Module):
         return {"loss_aux_ce": loss_aux_ce, "loss_p2a": loss_p2a}
 
     def logged(self) -> dict[str, Tensor]:
-        """Two values of the last forward for a training's log, 0-dim tensors."""
+        """Two values of the last forward for a training's log, 0-dim tensors; none before any."""
+        if self.confidence is None or self.gate is None:
+            return {}
         return {"min_confidence": self.confidence.min(), "gate": self.gate.float()}
 
     def diagnostics(self) -> dict[str, Tensor]:
@@ -275,7 +277,8 @@ class SemanticAnchorRegularizer(nn.Module):
         """e, (K, C, 1, 1)."""
         if self.embedding is None:
             return self.anchors[:, :, None, None]
-        return self.embedding(self.anchors)
+        embedded: Tensor = self.embedding(self.anchors)
+        return embedded
 
     def _count(self, labels: Tensor) -> Tensor:
         """What the pull divides by: the valid pixels, 0-dim, or those of each class, (K,)."""

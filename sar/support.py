@@ -93,8 +93,8 @@ def cross_entropies(head: nn.Module) -> list[nn.Module]:
     Raises:
         UnsupportedModelError: if it has none, or beside them one of another kind.
     """
-    losses = head.loss_decode
-    losses = list(losses) if isinstance(losses, nn.ModuleList) else [losses]
+    own: Any = head.loss_decode
+    losses = list(own) if isinstance(own, nn.ModuleList) else [own]
     softmax = [
         x for x in losses if type(x) is CrossEntropyLoss and not (x.use_sigmoid or x.use_mask)
     ]

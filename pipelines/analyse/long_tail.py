@@ -8,7 +8,7 @@ runs' slopes, and pairs by seed as any score does.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,9 @@ def intervals_over_classes(classes: pd.DataFrame, baseline: str) -> pd.DataFrame
     return pd.DataFrame(rows, columns=[*KEYS, "pairs", "classes", "slope", "low", "high"])
 
 
-def paired_iou(classes: pd.DataFrame, baseline: str):
+def paired_iou(
+    classes: pd.DataFrame, baseline: str
+) -> Iterator[tuple[tuple[str, str, str], pd.DataFrame]]:
     """For each data set, model and method the paired differences of IoU: (keys, table).
 
     A table has one row a class (index: class, train_share), from the most to the least frequent,
@@ -120,7 +122,8 @@ def _points(metrics: Mapping[str, Any], info: Mapping[str, Any]) -> tuple[np.nda
         for name, iou in metrics["IoU"].items()
         if iou is not None and share[name] > 0
     ]
-    return tuple(np.array(pairs, np.float64).reshape(-1, 2).T)
+    x, y = np.array(pairs, np.float64).reshape(-1, 2).T
+    return x, y
 
 
 def _slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:

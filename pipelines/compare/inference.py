@@ -113,7 +113,7 @@ def _rounded_mean(values: np.ndarray, axis: int) -> np.ndarray:
 
     Without rounding, differences that repeat (such as many zeros) get an interval by chance.
     """
-    return np.round(np.mean(values, axis=axis), 9)
+    return values.mean(axis=axis).round(9)
 
 
 def _checked(differences: ArrayLike) -> np.ndarray:

@@ -95,6 +95,7 @@ def multi_scale_pipeline(run: Run) -> list[dict[str, Any]]:
     scale the image's own size instead; on Cityscapes that is the same.
     """
     views, base = run.evaluation.multi_scale, run.evaluation.base_size
+    assert views is not None  # Without it nothing asks for this.
     image_scale = run.study.file.image_scale
 
     def resize(scale: float) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def _image_scale(run: Run) -> tuple[int, int]:
     """
     from PIL import Image
 
-    size = run.training.augmentation.base_size
+    size: Sequence[int] | None = run.training.augmentation.base_size
     if size is None:
         if "train" in read_json(run.dataset.info).get("unequal_sizes", []):
             raise PipelineError(

@@ -15,6 +15,7 @@ from pipelines.configs.model import trained_model
 from pipelines.study import Run, params_file
 from pipelines.study.run_options import plugin_module
 from pipelines.study.schema import MOST_DIAGNOSTICS, Optimizer, Schedule, Training
+from sar.optimizer import without_decay
 
 
 def training_config(run: Run, work_dir: Path) -> Config:
@@ -124,6 +125,10 @@ def optim_wrapper(run: Run) -> dict[str, Any]:
     entry = run.entry
     parts = {"accumulative_counts": entry.accumulate} if entry.accumulate > 1 else {}
     parts |= _optimizer(run.training.optimizer)
+    if run.spec.plugin is not None and run.training.optimizer.weight_decay:
+        # What a method trains of its own has no gradient most of the time: decay alone would move
+        # it, and with it the features. A deviation from the released recipe.
+        parts |= without_decay(parts.get("paramwise_cfg"))
     if entry.precision == "float32":
         return {"type": "OptimWrapper"} | parts
     if entry.precision == "bf16":

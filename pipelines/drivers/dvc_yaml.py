@@ -148,7 +148,7 @@ def files() -> dict[Path, str]:
 
 def stale() -> str:
     """What writing the files would change, as a diff; empty when they are current."""
-    diffs = []
+    diffs: list[str] = []
     for path, text in files().items():
         old = path.read_text(encoding="utf-8") if path.is_file() else ""
         diffs += difflib.unified_diff(
@@ -164,7 +164,11 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
     some = next(run for run in study.runs if (run.model, run.method) == (model, method))
     # The same run with DVC's placeholders, so that its name and all its paths hold them.
     any_data = dataclasses.replace(some.dataset, name="${item.dataset}")
-    run = dataclasses.replace(some, dataset=any_data, seed="${item.seed}")
+    run = dataclasses.replace(
+        some,
+        dataset=any_data,
+        seed="${item.seed}",  # type: ignore[arg-type]  # no number, but what DVC puts one for
+    )
     keys = _train_keys(study, model, method) if stage == "train" else _evaluate_keys(study, model)
     subsets = []
     if stage == "evaluate":

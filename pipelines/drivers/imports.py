@@ -169,8 +169,8 @@ def _imports(node: ast.AST) -> Iterator[str]:
             parts = (node.module, None if alias.name == "*" else alias.name)
             yield "." * node.level + ".".join(part for part in parts if part)
     elif isinstance(node, ast.If) and ast.unparse(node.test) in _FOR_TYPING:
-        for child in node.orelse:
-            yield from _imports(child)
+        for other in node.orelse:
+            yield from _imports(other)
     else:
         for child in ast.iter_child_nodes(node):
             yield from _imports(child)
@@ -191,7 +191,7 @@ def _strip_docstrings(node: ast.AST) -> None:
     """Take away strings that stand alone: docstrings, and what documents an attribute."""
     body = getattr(node, "body", None)
     if isinstance(body, list):
-        node.body = [each for each in body if not _is_text(each)] or [ast.Pass()]
+        body[:] = [each for each in body if not _is_text(each)] or [ast.Pass()]
 
 
 def _is_text(node: ast.AST) -> bool:

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipelines.base.artifacts import Stopwatch, canonical_json, read_json, staged, write_receipt
+from pipelines.base.artifacts import Stopwatch, canonical_json, read_json
 from pipelines.base.errors import PipelineError
-from pipelines.base.metrics import SubsetScores, confusion_matrix, headline, scores
+from pipelines.base.metric_names import headline
+from pipelines.base.metrics import SubsetScores, confusion_matrix, scores
 from pipelines.running.processes import BatchShare, gathered, rank
+from pipelines.running.stage import writing
 from pipelines.study import Run
 
 if TYPE_CHECKING:
@@ -88,11 +90,13 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
         subsets.add(image.stem, image.pixels)
         kept.add(image.stem, image.prediction)
         collector.add(image.stem, image.pixels)
-        if image.missing:
+        if image.features is None:
             collector.without_features(image.missing)
         else:
             collector.join_features(image.features)
-    averaged = multi_scale_confusion(run, tested.model) if run.evaluation.multi_scale else None
+    averaged = None
+    if isinstance(run, Run) and run.evaluation.multi_scale is not None:
+        averaged = multi_scale_confusion(run, tested.model)
     if rank() > 0:
         return
     metrics = {
@@ -105,7 +109,8 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
         metrics["multi-scale"] = scores(averaged, card.classes, info["groups"])
     if patterns:
         metrics["subsets"] = subsets.scores(card.classes, info["groups"])
-    with staged(run.folder("evaluate")) as scratch:
+    with writing("evaluate", run, tested.inputs, watch=watch) as outputs:
+        scratch = outputs.folder
         (scratch / "metrics.json").write_text(canonical_json(metrics), encoding="utf-8")
         (scratch / "scores.json").write_text(canonical_json(headline(metrics)), encoding="utf-8")
         table = pd.DataFrame(confusion, index=card.classes, columns=card.classes)
@@ -117,14 +122,6 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
             state=tested.state,
             log=tested.log,
         )
-        write_receipt(
-            scratch,
-            stage="evaluate",
-            subject=run.name,
-            parameters=run.parameters_hash("evaluate"),
-            inputs=tested.inputs,
-        )
-        watch.write(scratch)
 
 
 def _loader(run: Run | CheckpointTest, pipeline: list[dict[str, Any]]) -> Any:
@@ -148,8 +145,9 @@ def _count(
             image.truth, image.prediction, len(card.classes), card.ignore_index
         )
         features = None
-        if not image.missing:
-            features = collector.of_image(index, image.features, image.labels, image.stride)
+        found, labels, stride = image.features, image.labels, image.stride
+        if found is not None and labels is not None and stride is not None:
+            features = collector.of_image(index, found, labels, stride)
         yield Counted(image.stem, pixels, image.prediction, features, image.missing)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from pipelines.base.errors import PipelineError
 from pipelines.base.metrics import confusion_matrix
@@ -46,7 +45,7 @@ def multi_scale_confusion(run: Run, model: Any) -> np.ndarray | None:
     return total if rank() == 0 else None
 
 
-def multi_scale_loader(run: Run) -> DataLoader:
+def multi_scale_loader(run: Run) -> Any:
     """This process's share of the split, every image in all of its views."""
     config = dataloader(
         run.dataset, run.evaluation.split, run.evaluation.batch_size, multi_scale_pipeline(run)
@@ -56,7 +55,7 @@ def multi_scale_loader(run: Run) -> DataLoader:
 
 
 def multi_scale_predictions(
-    run: Run, model: Any, loader: DataLoader
+    run: Run, model: Any, loader: Any
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Truth and predicted class ids, each (H, W), of every image of `loader`, in order."""
     if model.out_channels != len(run.dataset.card.classes):

@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"fetched {dataset.name} into {dataset.raw}")
         for weights in _chosen_weights(args):
             fetch_backbone(weights)
-            print(f"fetched weights of {weights.model} into {weights.folder}")
+            print(f"fetched weights of {weights.model} into {weights.folder()}")
 
     return guarded(command)
 

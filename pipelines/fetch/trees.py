@@ -82,5 +82,5 @@ def id_of(entries: Entries) -> str:
             rest = PurePosixPath(*path.parts[1:])
             below.setdefault(path.parts[0], {})[rest] = (mode, blob)
     for name, inner in below.items():
-        tree.add(os.fsencode(name), _FOLDER, id_of(inner).encode())
+        tree.add(os.fsencode(name), _FOLDER, ObjectID(id_of(inner).encode()))
     return tree.id.decode()

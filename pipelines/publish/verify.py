@@ -22,7 +22,8 @@ from pipelines.analyse.analyses import Analyses
 from pipelines.base.artifacts import canonical_json, read_json, sha256_file, sha256_folder
 from pipelines.base.errors import PipelineError
 from pipelines.base.frames import csv_text
-from pipelines.base.metrics import headline, scores
+from pipelines.base.metric_names import headline
+from pipelines.base.metrics import scores
 from pipelines.compare.comparison import Comparison
 from pipelines.publish import manifest, readme
 from pipelines.rendering import files

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 from pipelines.rendering.style import method_style
 
@@ -64,7 +66,7 @@ def paired_figure(
     return figure
 
 
-def axes_grid(rows: int, columns: int, width: float, height: float):
+def axes_grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
     """A figure with nothing behind its axes, and its axes (rows, columns)."""
     figure = Figure(figsize=(max(width * columns, 4.0), height * rows + 0.4), facecolor="none")
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -74,7 +76,7 @@ def axes_grid(rows: int, columns: int, width: float, height: float):
     return figure, axes
 
 
-def points(axes, x, mean, std, index: int) -> None:
+def points(axes: Axes, x: ArrayLike, mean: ArrayLike, std: ArrayLike, index: int) -> None:
     marker = method_style(index).marker
     axes.errorbar(x, mean, yerr=std, linestyle="none", linewidth=1.2, capsize=2.5, **marker)
 

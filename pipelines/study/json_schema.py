@@ -1,6 +1,6 @@
 """Write the JSON schema of the parameter files, for editors and other tools.
 
-The Pydantic models in `schema`, `cards` and `reference` are the source;
+The Pydantic models beside this module are the source;
 `params/schema/*.json` is generated, committed, and compared by a test.
 """
 
@@ -14,9 +14,9 @@ from pipelines.base.artifacts import canonical_json
 from pipelines.study import PARAMS
 from pipelines.study.cards import DataCard
 from pipelines.study.reference import ReferenceFile
-from pipelines.study.schema import ModelEntry, StudyFile
+from pipelines.study.schema import ModelEntry, Strict, StudyFile
 
-SCHEMAS = {
+SCHEMAS: dict[str, type[Strict]] = {
     "study": StudyFile,
     "dataset": DataCard,
     "model": ModelEntry,

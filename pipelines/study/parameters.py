@@ -44,10 +44,11 @@ def read_params(path: Path, model: type[_Model], variant: str | None = None) -> 
     read = validated(path, model, content)
     if variant is None:
         return read
-    if variant not in read.variants:
-        known = ", ".join(read.variants) or "none"
+    variants = content.get("variants", {})
+    if variant not in variants:
+        known = ", ".join(variants) or "none"
         raise PipelineError(f"{path}: variants: unknown {variant!r}; it has: {known}")
-    return validated(f"{path}@{variant}", model, merge(content, content["variants"][variant]))
+    return validated(f"{path}@{variant}", model, merge(content, variants[variant]))
 
 
 def validated(where: Path | str, model: type[_Model], content: Any) -> _Model:
@@ -78,8 +79,9 @@ def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     merged = copy.deepcopy(base)
     for key, value in overrides.items():
         old = merged.get(key)
-        both = isinstance(value, dict) and isinstance(old, dict)
-        merged[key] = merge(old, value) if both else value
+        if isinstance(value, dict) and isinstance(old, dict):
+            value = merge(old, value)
+        merged[key] = value
     return merged
 
 

@@ -34,7 +34,7 @@ WEIGHTS_SHOWN = {"file", "sha256"}
 ENTRY_OF_TRAINING = {"pretrained", "precision", "accumulate", "compile"}
 """Keys of a model entry that training alone asks: evaluation only sees what came of them."""
 
-DATASET_STAGES = {
+DATASET_STAGES: dict[str, tuple[Path, tuple[str, ...]]] = {
     "fetch": (DATA / "raw", ("files/",)),
     "prepare": (DATA / "prepared", ("images/", "labels/", "info.json")),
 }
@@ -43,7 +43,9 @@ DATASET_STAGES = {
 A name that ends in a slash is a folder.
 """
 
-MODEL_STAGES = {"weights": (DATA / "weights", ("backbone.safetensors",))}
+MODEL_STAGES: dict[str, tuple[Path, tuple[str, ...]]] = {
+    "weights": (DATA / "weights", ("backbone.safetensors",))
+}
 """Where the stage of a model with published weights writes and what, as above."""
 
 RUN_STAGES: dict[str, tuple[str, ...]] = {

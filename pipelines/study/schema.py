@@ -10,7 +10,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from pipelines.base import metric_names
 
 MOST_DIAGNOSTICS = 200
 """Records of a method's diagnostics where the study names no interval: enough for a curve."""
@@ -20,6 +29,20 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 SidePixels = Annotated[int, Field(gt=0)]
 Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
 Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+
+
+def _is_a_metric(name: str) -> str:
+    if not re.fullmatch(metric_names.pattern(), name):
+        raise ValueError(f"expected a score's name, to match pattern {metric_names.pattern()}")
+    return name
+
+
+MetricName = Annotated[
+    str,
+    AfterValidator(_is_a_metric),
+    Field(json_schema_extra={"pattern": metric_names.pattern()}),
+]
+"""A score of the whole split, or of one class; not of a subset, which only some studies have."""
 
 
 class Strict(BaseModel):
@@ -321,7 +344,7 @@ class Evaluation(Strict):
                 raise ValueError(
                     f"{key} goes with mode slide, and mode slide with both crop_size and stride"
                 )
-        if self.mode == "slide":
+        if self.stride is not None and self.crop_size is not None:
             for step, side in zip(self.stride, self.crop_size, strict=True):
                 if step > side:
                     raise ValueError(
@@ -353,9 +376,7 @@ class Claim(Strict):
     It is one test for each data set and model of the study, or for those that it names.
     """
 
-    metric: Annotated[
-        str, Field(pattern=r"^(mIoU|mAcc|aAcc|mIoU/(head|mid|tail|multi-scale)|IoU/.+)$")
-    ]
+    metric: MetricName
     """A score of the whole split, of a group of classes, of one class, or of several scales."""
     method: Name
     """The method of which something is expected."""

@@ -186,9 +186,10 @@ class Study:
         Raises:
             PipelineError: for a missing or unknown file, key, data set, model or combination.
         """
-        plain, at, variant = name_or_path.rpartition("@")
-        if not at or "/" in variant:
-            plain, variant = name_or_path, None
+        plain, variant = name_or_path, cls.variant
+        before, at, after = name_or_path.rpartition("@")
+        if at and "/" not in after:
+            plain, variant = before, after
         path = Path(plain)
         if path.suffix not in (".yaml", ".yml"):
             path = params_file("studies", plain)
@@ -377,6 +378,16 @@ class Study:
             if spec.seeds is None or seed in spec.seeds
         ]
 
+    @cached_property
+    def iterations(self) -> dict[int, set[tuple[str, str]]]:
+        """How long the compared methods train, each with its data sets and models."""
+        places: dict[int, set[tuple[str, str]]] = {}
+        for run in self.runs:
+            if not run.spec.control:
+                place = (run.dataset.name, run.model)
+                places.setdefault(run.training.iterations, set()).add(place)
+        return places
+
     def run(self, name: str) -> Run:
         """The run called `<dataset>/<model>/<method>/seed<k>`.
 
@@ -398,7 +409,7 @@ class Study:
         if stage == "analyse":
             return {"baseline": self.file.baseline, "runs": runs}
         if stage == "compare":
-            parameters = {"baseline": self.file.baseline, "runs": runs}
+            parameters: dict[str, Any] = {"baseline": self.file.baseline, "runs": runs}
             if defaults or self.file.claims:
                 parameters["claims"] = {
                     name: claim.model_dump(exclude_defaults=not defaults)

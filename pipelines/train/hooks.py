@@ -17,6 +17,7 @@ from mmengine.registry import HOOKS
 
 from pipelines.base.artifacts import write_whole
 from pipelines.base.errors import PipelineError
+from pipelines.running.curves import whole_lines
 
 
 @HOOKS.register_module()
@@ -155,9 +156,4 @@ def read_diagnostics(work: Path) -> dict[str, torch.Tensor]:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of `path`; none where it does not exist."""
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            yield json.loads(line)
+    return map(json.loads, whole_lines(path))

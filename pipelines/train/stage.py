@@ -15,13 +15,14 @@ import copy
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from pipelines.base.artifacts import Stopwatch, staged, write_receipt
+from pipelines.base.artifacts import Stopwatch
 from pipelines.base.errors import PipelineError
 from pipelines.running.cli import limit_threads
 from pipelines.running.curves import read_curves
 from pipelines.running.processes import rank
 from pipelines.running.progress import logged, work_folder
-from pipelines.study import Run
+from pipelines.running.stage import writing
+from pipelines.study import Run, Weights
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -43,7 +44,7 @@ def train(run: Run) -> None:
             f"run python -m pipelines.prepare --dataset {run.dataset.name}"
         )
     if run.weights is not None and not run.weights.receipt.is_file():
-        raise PipelineError(_without_weights(run))
+        raise PipelineError(_without_weights(run, run.weights))
     work = work_folder(run)
 
     import pandas as pd
@@ -71,7 +72,8 @@ def train(run: Run) -> None:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         weights, plugin = _split_state(run, model.state_dict())
-        with staged(run.folder("train")) as scratch:
+        with writing("train", run, run.input_receipts("train"), watch=watch) as outputs:
+            scratch = outputs.folder
             save_file(weights, scratch / "weights.safetensors")
             save_file(plugin, scratch / "plugin.safetensors")
             save_file(read_diagnostics(work), scratch / "diagnostics.safetensors")
@@ -82,19 +84,11 @@ def train(run: Run) -> None:
             # Where it was trained is no property of the result.
             config.pop("work_dir")
             (scratch / "config.py").write_text(config.pretty_text, encoding="utf-8")
-            write_receipt(
-                scratch,
-                stage="train",
-                subject=run.name,
-                parameters=run.parameters_hash("train"),
-                inputs=run.input_receipts("train"),
-            )
-            watch.write(scratch, **logged(work))
+            outputs.runtime |= logged(work)
         discard(work)
 
 
-def _without_weights(run: Run) -> str:
-    weights = run.weights
+def _without_weights(run: Run, weights: Weights) -> str:
     return (
         f"{weights.receipt}: not found; run python -m pipelines.fetch --weights {weights.model}, "
         f"which downloads {weights.pretrained.file} from {', '.join(weights.sources)}; "

@@ -8,13 +8,12 @@ arXiv 2203.07160, as in edwardyehuang/CAR (97c90d4).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from sar.checks import check_number
-from sar.door import attach
+from sar.door import Config, attach
 from sar.rivals.class_means import class_sums, divide, one_hot, pixel_labels
 
 __all__ = ["CAR", "apply_car", "class_aware_losses"]
@@ -143,14 +142,14 @@ class CAR(nn.Module):
 
 
 def apply_car(
-    model_cfg: Mapping,
+    model_cfg: Config,
     *,
     intra_weight: float = 1.0,
     inter_weight: float = 1.0,
     c2c_threshold: float = 0.5,
     c2p_threshold: float = 0.25,
     seed: int | None = None,
-) -> Mapping:
+) -> Config:
     """Train a model with CAR on what its last decode head classifies; see `sar.door.attach`."""
     return attach(
         model_cfg,

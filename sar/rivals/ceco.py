@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sar.anchors import simplex
 from sar.checks import check_integer, check_number, check_shares
-from sar.door import attach
+from sar.door import Config, attach
 from sar.rivals.class_means import class_sums, divide, pixel_labels, zero_loss
 from sar.rivals.cross_entropy import of_data
 
@@ -66,6 +66,9 @@ class CeCo(nn.Module):
     Raises:
         ValueError: for an argument out of range, naming it.
     """
+
+    class_share: Tensor
+    frame: Tensor
 
     def __init__(
         self,
@@ -123,14 +126,14 @@ class CeCo(nn.Module):
 
 
 def apply_ceco(
-    model_cfg: Mapping,
+    model_cfg: Config,
     *,
     weight: float = 0.8,
     scale: float = 5.0,
     dim: int = 512,
     seed: int | None = None,
     data: Mapping[str, Any],
-) -> Mapping:
+) -> Config:
     """Train a model with CeCo on what its last decode head classifies; see `sar.door.attach`.
 
     Args:

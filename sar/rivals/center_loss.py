@@ -6,13 +6,11 @@ eq. 2 and 4, as in KaiyangZhou/pytorch-center-loss (082ffa2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from sar.checks import check_number
-from sar.door import attach
+from sar.door import Config, attach
 from sar.rivals.class_means import means_of_all, pull_of_all
 
 __all__ = ["CenterLoss", "apply_center_loss"]
@@ -42,6 +40,8 @@ class CenterLoss(nn.Module):
     Raises:
         ValueError: for an argument out of range, naming it.
     """
+
+    centers: Tensor
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class CenterLoss(nn.Module):
 
 
 def apply_center_loss(
-    model_cfg: Mapping, *, weight: float = 0.1, center_lr: float = 0.5, seed: int | None = None
-) -> Mapping:
+    model_cfg: Config, *, weight: float = 0.1, center_lr: float = 0.5, seed: int | None = None
+) -> Config:
     """Train a model with center loss on what its last decode head classifies; see
     `sar.door.attach`.
     """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sar.checks import check_number, check_shares
-from sar.door import attach
+from sar.door import Config, attach
 from sar.rivals.cross_entropy import AdjustedCrossEntropy, of_data
 
 __all__ = ["ClassBalancedCrossEntropy", "apply_class_balanced"]
@@ -34,6 +34,8 @@ class ClassBalancedCrossEntropy(AdjustedCrossEntropy):
     Raises:
         ValueError: for an argument out of range, naming it.
     """
+
+    weight: Tensor
 
     def __init__(
         self,
@@ -61,8 +63,8 @@ class ClassBalancedCrossEntropy(AdjustedCrossEntropy):
 
 
 def apply_class_balanced(
-    model_cfg: Mapping, *, beta: float = 0.9999, seed: int | None = None, data: Mapping[str, Any]
-) -> Mapping:
+    model_cfg: Config, *, beta: float = 0.9999, seed: int | None = None, data: Mapping[str, Any]
+) -> Config:
     """Train a model's last decode head with class-balanced cross-entropy; see `sar.door.attach`.
 
     Args:

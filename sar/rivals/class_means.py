@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ __all__ = [
 ]
 
 
-def pixel_labels(labels: Tensor, size: tuple[int, int], ignore_index: int | None) -> Tensor:
+def pixel_labels(labels: Tensor, size: Sequence[int], ignore_index: int | None) -> Tensor:
     """Labels (N, H, W) at the features' size by nearest neighbour, -1 for void: (N, h w) int64."""
     labels = resize_labels(labels, size).long().flatten(1)
     return labels if ignore_index is None else torch.where(labels == ignore_index, -1, labels)

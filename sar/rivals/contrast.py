@@ -7,14 +7,12 @@ arXiv 2101.11939, eq. 3 to 6, as in tfzhou/ContrastiveSeg (287e5d3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sar.checks import check_flag, check_integer, check_number
-from sar.door import attach
+from sar.door import Config, attach
 from sar.rivals.class_means import pixel_labels, zero_loss
 from sar.rivals.contrast_terms import contrast_loss, draw, memory_contrast, sample_anchors
 
@@ -50,6 +48,11 @@ class PixelContrast(nn.Module):
     Raises:
         ValueError: for an argument out of range, naming it.
     """
+
+    seed: Tensor
+    iteration: Tensor
+    queue: Tensor
+    place: Tensor
 
     def __init__(
         self,
@@ -122,7 +125,7 @@ class PixelContrast(nn.Module):
         """
         iteration = int(self.iteration)
         self.iteration += self.training
-        features = features.to(self.project[0].weight.dtype)
+        features = features.to(next(self.project.parameters()).dtype)
         if features.numel() == features.shape[1]:  # One pixel has no statistics.
             return {"loss_contrast": zero_loss(self, features)}
         generator = torch.Generator().manual_seed(int(self.seed) + iteration)
@@ -165,7 +168,7 @@ class PixelContrast(nn.Module):
 
 
 def apply_contrast(
-    model_cfg: Mapping,
+    model_cfg: Config,
     *,
     weight: float = 0.1,
     temperature: float | None = None,
@@ -175,7 +178,7 @@ def apply_contrast(
     memory_size: int = 5000,
     seed: int | None = None,
     iterations: int,
-) -> Mapping:
+) -> Config:
     """Train a model with pixel contrast on what its last decode head classifies; see
     `sar.door.attach`.
 

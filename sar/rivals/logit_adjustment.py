@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sar.checks import check_number, check_shares
-from sar.door import attach
+from sar.door import Config, attach
 from sar.rivals.cross_entropy import AdjustedCrossEntropy, of_data
 
 __all__ = ["LogitAdjustment", "apply_logit_adjustment"]
@@ -34,6 +34,8 @@ class LogitAdjustment(AdjustedCrossEntropy):
     Raises:
         ValueError: for an argument out of range, naming it.
     """
+
+    shift: Tensor
 
     def __init__(
         self,
@@ -62,8 +64,8 @@ class LogitAdjustment(AdjustedCrossEntropy):
 
 
 def apply_logit_adjustment(
-    model_cfg: Mapping, *, tau: float = 1.0, seed: int | None = None, data: Mapping[str, Any]
-) -> Mapping:
+    model_cfg: Config, *, tau: float = 1.0, seed: int | None = None, data: Mapping[str, Any]
+) -> Config:
     """Train a model's last decode head with logit adjustment; see `sar.door.attach`.
 
     Args:

@@ -7,13 +7,11 @@ introduction; everything but the origin of the targets is as in SAR.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from sar.checks import check_number
-from sar.door import attach
+from sar.door import Config, attach
 from sar.regularizer import scaled_momentum
 from sar.rivals.class_means import means_of_all, pull_of_all
 
@@ -43,6 +41,9 @@ class FeaturePrototypes(nn.Module):
     Raises:
         ValueError: for an argument out of range, naming it.
     """
+
+    prototypes: Tensor
+    initialized: Tensor
 
     def __init__(
         self,
@@ -88,13 +89,13 @@ class FeaturePrototypes(nn.Module):
 
 
 def apply_prototypes(
-    model_cfg: Mapping,
+    model_cfg: Config,
     *,
     pull_weight: float = 0.1,
     momentum: float | str = 0.999,
     seed: int | None = None,
     iterations: int | None = None,
-) -> Mapping:
+) -> Config:
     """Train a model with feature prototypes of what its last decode head classifies; see
     `sar.door.attach`.
 

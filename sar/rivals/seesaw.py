@@ -6,13 +6,11 @@ eq. 3 to 6, with the constants of mmdet 3.3.0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
 from sar.checks import check_number
-from sar.door import attach
+from sar.door import Config, attach
 from sar.pull import count_classes
 from sar.rivals.class_means import sum_over_processes
 from sar.rivals.cross_entropy import AdjustedCrossEntropy
@@ -42,6 +40,8 @@ class SeesawLoss(AdjustedCrossEntropy):
     Raises:
         ValueError: for an argument out of range, naming it.
     """
+
+    counts: Tensor
 
     def __init__(
         self,
@@ -81,12 +81,12 @@ class SeesawLoss(AdjustedCrossEntropy):
 
 
 def apply_seesaw(
-    model_cfg: Mapping,
+    model_cfg: Config,
     *,
     p: float = 0.8,
     q: float = 2.0,
     eps: float = 0.01,
     seed: int | None = None,
-) -> Mapping:
+) -> Config:
     """Train a model's last decode head with the seesaw loss; see `sar.door.attach`."""
     return attach(model_cfg, SeesawLoss, p=p, q=q, eps=eps, seed=seed)

@@ -353,7 +353,7 @@ def test_cuda_agrees_and_never_waits():
 
 def test_diagnostics_tell_how_the_anchors_stand():
     module = make(momentum=0.5)
-    assert module.diagnostics() == {}
+    assert module.diagnostics() == {} and module.logged() == {}
     module(*batch(), scores([0.5, 0.7, 0.95, 0.3]))
     closed = module.diagnostics()
     assert closed["gate"].tolist() == [0]

@@ -201,7 +201,7 @@ def test_training_and_evaluating_again_gives_the_same_bytes(trained):
 DIES_IN_ITERATION_3 = """
 import os, signal, sys
 from mmengine.hooks import CheckpointHook
-from pipelines.train import main
+from pipelines.train.__main__ import main
 
 class Deadly(CheckpointHook):
     def after_train_iter(self, runner, *args, **kwargs):

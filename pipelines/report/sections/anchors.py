@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipelines.analyse.anchors import CURVES
@@ -87,7 +88,9 @@ def _answers(tables: Mapping[str, pd.DataFrame], methods: Mapping[str, str]) -> 
     return "\n".join(lines)
 
 
-def anchor_figure(log: pd.DataFrame, curves: Mapping[str, str], methods: Mapping[str, str]):
+def anchor_figure(
+    log: pd.DataFrame, curves: Mapping[str, str], methods: Mapping[str, str]
+) -> Figure:
     """`curves`, columns of `log`, over the iterations: a faint line a seed, and the mean."""
     rows = list(log.groupby(["dataset", "model"], sort=False))
     figure, grid = axes_grid(len(rows), len(curves), 2.6, 2.6)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
+from pipelines.base.metric_names import of_class
 from pipelines.compare.claims import says_better
 from pipelines.rendering.numbers import NOTHING, cells, listed
 from pipelines.rendering.parts import Drawing, Section, Table, Text, run_anchor
@@ -36,7 +40,7 @@ def per_class_figure(table: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
     return figure
 
 
-def _per_class_panel(axes, panel: pd.DataFrame, methods: Mapping[str, str]) -> None:
+def _per_class_panel(axes: Axes, panel: pd.DataFrame, methods: Mapping[str, str]) -> None:
     places = np.arange(len(panel))
     step = min(0.22, 0.7 / len(methods))
     for index, method in enumerate(methods):
@@ -62,7 +66,9 @@ def _per_class_panel(axes, panel: pd.DataFrame, methods: Mapping[str, str]) -> N
         f"{name}{', ' if crowded else chr(10)}{100 * share:.2g} %"
         for name, share in zip(panel["class"], panel["train_share"], strict=True)
     ]
-    slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    slant: dict[str, Any] = {}
+    if crowded:
+        slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(places, names, **slant)
     axes.set_xlim(-0.5, len(panel) - 0.5)
     axes.set_ylim(0, 109)
@@ -112,7 +118,7 @@ def confusion_figure(
     return figure
 
 
-def _confusion_panel(axes, difference: pd.DataFrame):
+def _confusion_panel(axes: Axes, difference: pd.DataFrame) -> AxesImage:
     values = difference.to_numpy()
     largest = max(1.0, np.nanmax(np.abs(values), initial=0.0))
     drawn = axes.imshow(values, cmap="PuOr", vmin=-largest, vmax=largest, interpolation="none")
@@ -122,10 +128,8 @@ def _confusion_panel(axes, difference: pd.DataFrame):
         for (row, column), value in np.ndenumerate(values):
             if abs(value) >= 0.95:
                 shade = (255, 255, 255) if abs(value) > 0.6 * largest else (0, 0, 0)
-                axes.text(
-                    *(column, row, f"{value:+.0f}"),
-                    **{"ha": "center", "va": "center", "fontsize": 7, "color": fixed(shade)},
-                )
+                style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
+                axes.text(column, row, f"{value:+.0f}", color=fixed(shade), **style)
     size = 8 if few else 3
     axes.set_xticks(places, difference.columns, rotation=90, fontsize=size)
     axes.set_yticks(places, difference.index, fontsize=size)
@@ -160,7 +164,9 @@ def per_class_table(
         for name in sorted(info["classes"], key=lambda name: -info["pixel_share"][name]):
             rows.append((dataset, model, name, group_of.get(name), info["pixel_share"][name]))
     table = pd.DataFrame(rows, columns=["dataset", "model", "class", "group", "train_share"])
-    index = pd.MultiIndex.from_arrays([table["dataset"], table["model"], "IoU/" + table["class"]])
+    index = pd.MultiIndex.from_arrays(
+        [table["dataset"], table["model"], table["class"].map(of_class)]
+    )
     for frame, statistics in (
         (summary, {"mean": "mean", "std": "std"}),
         (paired, {"mean_difference": "difference_mean", "std_difference": "difference_std"}),
@@ -197,7 +203,7 @@ def class_winners(
         means = {method: row[f"{method}_mean"] for method in here}
         scored = {method: mean for method, mean in means.items() if not pd.isna(mean)}
         winner = max(scored, key=scored.__getitem__, default="")
-        if says_better(claims, row["dataset"], row["model"], f"IoU/{row['class']}", winner):
+        if says_better(claims, row["dataset"], row["model"], of_class(row["class"]), winner):
             best.add((number, methods[winner]))
     return best
 
@@ -256,7 +262,7 @@ def _confusion(material: Material) -> list[Drawing]:
     if not others:
         return []
     names = {
-        name: sorted(info["classes"], key=lambda name, share=info["pixel_share"]: -share[name])
+        name: sorted(info["classes"], key=info["pixel_share"].__getitem__, reverse=True)
         for name, info in material.data.items()
     }
     base = methods[study.file.baseline]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -46,11 +48,12 @@ def curves_figure(curves: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
     return figure
 
 
-def _curve(axes, points: pd.DataFrame, index: int) -> None:
+def _curve(axes: Axes, points: pd.DataFrame, index: int) -> None:
     x, mean, spread = points["iteration"], points["mean"], points["std"].fillna(0)
     line = line_style(index)
     # Markers show where a rare measurement was made; on a dense curve they would hide it.
-    axes.plot(x, mean, **line, **({"marker": MARKERS[index % 7], "ms": 3} if len(x) < 30 else {}))
+    marks: dict[str, Any] = {"marker": MARKERS[index % 7], "ms": 3} if len(x) < 30 else {}
+    axes.plot(x, mean, **line, **marks)
     axes.fill_between(x, mean - spread, mean + spread, color=line["color"], alpha=0.2, linewidth=0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -49,7 +50,7 @@ def embedding_figure(
             axes.spines[:].set_visible(False)
             axes.set_aspect("equal", adjustable="datalim")
         seen = sorted({label for found in panel.values() for label in found.labels.tolist()})
-        dot = {"linestyle": "none", "marker": "o", "markersize": 5}
+        dot: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 5}
         dot |= {"markeredgecolor": "0.5", "markeredgewidth": 0.5}
         handles = [Line2D([], [], **dot, color=colours[k], label=info["classes"][k]) for k in seen]
         if anchors:
@@ -61,7 +62,7 @@ def embedding_figure(
     return figure
 
 
-_STAR = {
+_STAR: dict[str, Any] = {
     **{"linestyle": "none", "marker": "*", "markersize": 11},
     **{"markeredgecolor": "k", "markeredgewidth": 0.7},
 }

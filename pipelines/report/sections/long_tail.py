@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from pipelines.analyse.long_tail import paired_iou
+from pipelines.base.class_groups import GROUPS
 from pipelines.base.frames import KEYS
-from pipelines.base.metrics import GROUPS
 from pipelines.rendering.parts import Drawing, Part, Section, Text
 from pipelines.rendering.style import method_style
 from pipelines.report.charts import FAINT, GRID, axes_grid, band, legend, points

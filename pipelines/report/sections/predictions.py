@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
 from pipelines.rendering import style
@@ -44,7 +44,9 @@ def gallery_figure(
     return figure
 
 
-def _gallery_panel(part, scenes: Sequence[Scene], info: Mapping, methods: Mapping) -> None:
+def _gallery_panel(
+    part: SubFigure, scenes: Sequence[Scene], info: Mapping, methods: Mapping
+) -> None:
     grid = part.subplots(len(scenes), 2 + len(methods), squeeze=False)
     for row, scene in zip(grid, scenes, strict=True):
         row[0].imshow(scene.image, interpolation="none")
@@ -77,7 +79,7 @@ def classes_seen(scenes: Sequence[Scene], info: Mapping) -> tuple[dict[str, tupl
     return colours, info["ignore_index"] in seen
 
 
-def _gallery_legend(part, scenes: Sequence[Scene], info: Mapping, width: float) -> None:
+def _gallery_legend(part: SubFigure, scenes: Sequence[Scene], info: Mapping, width: float) -> None:
     colours, void = classes_seen(scenes, info)
     handles = [
         Patch(facecolor=fixed(colour), edgecolor="0.5", linewidth=0.5, label=name)
@@ -85,7 +87,7 @@ def _gallery_legend(part, scenes: Sequence[Scene], info: Mapping, width: float) 
     ]
     if void:
         handles.append(Patch(facecolor="w", edgecolor="k", hatch="/////", lw=0, label="void"))
-    longest = max(len(handle.get_label()) for handle in handles)
+    longest = max(len(str(handle.get_label())) for handle in handles)
     columns = max(1, min(len(handles), int(width / (0.5 + 0.07 * longest))))
     part.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
 
@@ -116,7 +118,8 @@ def predictions(material: Material) -> Section:
         f"its truth, averaged over {listed(methods)} ({chosen}). With each prediction stands its "
         "own. Striped pixels, where there are any, are void and count nowhere.",
     )
-    rows, legend = [], {}
+    rows: list[tuple[str, list]] = []
+    legend: dict[str, tuple] = {}
     for (dataset, model), scenes in panels.items():
         info = material.data[dataset]
         where = f"{dataset} / {model}, " if len(panels) > 1 else ""

@@ -7,7 +7,7 @@ was recorded, is "not recorded"; what its machine could not tell is "not told".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -161,13 +161,12 @@ def _energy(train: Mapping[str, Any]) -> str:
     kinds = {"CPU": "cpu_energy_joules", "GPU": "gpu_energy_joules"}
     if not train.keys() & kinds.values():
         return NOT_RECORDED
-    measured = {kind: train.get(key) for kind, key in kinds.items() if train.get(key) is not None}
-    return (
-        ", ".join(f"{kind} {joules / 1000:.1f} kJ" for kind, joules in measured.items()) or NOT_TOLD
-    )
+    measured = {kind: train[key] for kind, key in kinds.items() if train.get(key) is not None}
+    words = (f"{kind} {joules / 1000:.1f} kJ" for kind, joules in measured.items())
+    return ", ".join(words) or NOT_TOLD
 
 
-def _known(runtime: Mapping[str, Any], key: str, words) -> str:
+def _known(runtime: Mapping[str, Any], key: str, words: Callable[[Any], str]) -> str:
     if key not in runtime:
         return NOT_RECORDED
     return NOT_TOLD if runtime[key] is None else words(runtime[key])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -80,13 +81,16 @@ def published_table(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
     for result in results:
         value = math.nan if result.value is None else result.value
         source = sources[result.source]
-        for run in _ours(study, result) or [None]:
+        theirs = (result.dataset, result.model, source.title, result.label, result.metric)
+        runs: list[Run | None] = [*_ours(study, result)]
+        for run in runs or [None]:
+            ours: Mapping[str, Any] = {}
+            method, compared = "", "another model"
             key = run and (run.dataset.name, run.model, run.method, result.metric)
-            ours = scores.loc[key] if key in scores.index else {}
+            if run is not None and key in scores.index:
+                ours, method = scores.loc[key], run.method
+                compared = _compared(result.recipe, run)
             mean = ours.get("mean", math.nan)
-            compared = _compared(result.recipe, run) if len(ours) else "another model"
-            theirs = (result.dataset, result.model, source.title, result.label, result.metric)
-            method = run.method if len(ours) else ""
             numbers = (ours.get("n", 0), mean, ours.get("std", math.nan), mean - value)
             rows.append((*theirs, value, method, *numbers, compared, source.url))
     return pd.DataFrame(rows, columns=_COLUMNS)
@@ -125,7 +129,7 @@ def _compared(theirs: Recipe, run: Run) -> str:
 
 def _pairs(theirs: Recipe, run: Run) -> Iterator[tuple[str, object, object]]:
     training, evaluation = run.training, run.evaluation
-    start = "random weights"
+    start: str | None = "random weights"
     if run.weights is not None:
         start = file_stem(run.weights.pretrained.file)
     yield "iterations", theirs.iterations, training.iterations

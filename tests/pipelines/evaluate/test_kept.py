@@ -89,25 +89,25 @@ def test_counts_of_the_images_are_those_of_the_split(study, method):
 
 
 def test_mean_and_scatter_are_those_of_all_labelled_pixels(study):
-    kept, (images, _) = bundle(the(study, "sar")), predictions(the(study, "sar"), batch_size=2)
+    found, (images, _) = bundle(the(study, "sar")), predictions(the(study, "sar"), batch_size=2)
     features = np.concatenate([i.features.reshape(len(i.features), -1).T for i in images])
     labels = np.concatenate([i.labels.ravel() for i in images])
-    assert kept.stride.tolist() == [4, 4] and len(labels) == 5 * 8 * 8
-    np.testing.assert_array_equal(kept.pixels, np.bincount(labels, minlength=11))
+    assert found.stride.tolist() == [4, 4] and len(labels) == 5 * 8 * 8
+    np.testing.assert_array_equal(found.pixels, np.bincount(labels, minlength=11))
     for label in range(11):
         own = features[labels == label].astype(np.float64)
         if not len(own):
-            assert np.isnan(kept.mean[label]).all() and np.isnan(kept.scatter[label])
+            assert np.isnan(found.mean[label]).all() and np.isnan(found.scatter[label])
             continue
-        np.testing.assert_allclose(kept.mean[label], own.mean(axis=0), rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(found.mean[label], own.mean(axis=0), rtol=1e-6, atol=1e-7)
         distances = ((own - own.mean(axis=0)) ** 2).sum(axis=1)
-        np.testing.assert_allclose(kept.scatter[label], distances.mean(), rtol=1e-9)
+        np.testing.assert_allclose(found.scatter[label], distances.mean(), rtol=1e-9)
 
 
 def test_sampled_features_lie_at_their_positions(study):
-    kept, (images, _) = bundle(the(study, "sar")), predictions(the(study, "sar"), batch_size=2)
-    sample = kept.sample
-    assert len(sample["feature"]) == np.minimum(kept.pixels, kept.sample_size(11, 120)).sum()
+    found, (images, _) = bundle(the(study, "sar")), predictions(the(study, "sar"), batch_size=2)
+    sample = found.sample
+    assert len(sample["feature"]) == np.minimum(found.pixels, kept.sample_size(11, 120)).sum()
     places = zip(sample["class"], sample["image"], sample["position"], strict=True)
     for feature, (label, image, (row, column)) in zip(sample["feature"], places, strict=True):
         assert images[image].labels[row, column] == label
@@ -124,9 +124,9 @@ def test_the_same_pixels_are_drawn_whatever_the_batch_and_the_method(study, tmp_
     other = collected(images, tmp_path / "b.npz", seed=1)
     first = drawn[0].sample
     assert np.bincount(first["class"]).max() == 6
-    for other in drawn[1:]:
+    for again in drawn[1:]:
         for name in ("class", "image", "position"):
-            np.testing.assert_array_equal(other.sample[name], first[name])
+            np.testing.assert_array_equal(again.sample[name], first[name])
     np.testing.assert_allclose(drawn[1].sample["feature"], first["feature"], rtol=2e-3, atol=1e-4)
     assert not np.array_equal(other.sample["position"], first["position"])
     assert other.seed == 1 and drawn[0].seed == 0
@@ -156,10 +156,10 @@ def test_anchors_that_moved_are_kept_as_they_are(study, tmp_path):
 
 def test_the_classifier_gives_the_scores_again(study):
     run = the(study, "baseline")
-    kept, (_, model) = bundle(run), predictions(run)
-    np.testing.assert_array_equal(kept.weight, classifier_arrays(model)["weight"].astype("f2"))
+    found, (_, model) = bundle(run), predictions(run)
+    np.testing.assert_array_equal(found.weight, classifier_arrays(model)["weight"].astype("f2"))
     state = load_file(run.output("train", "weights.safetensors"))
-    np.testing.assert_array_equal(kept.bias, state["decode_head.conv_seg.bias"])
+    np.testing.assert_array_equal(found.bias, state["decode_head.conv_seg.bias"])
 
 
 def test_image_scores_are_those_of_metrics(study):

@@ -360,7 +360,7 @@ LIVE_TRAIN = """
 import sys
 from pipelines.track import live
 live.FIRST, live.EVERY = 0.0, 0.2
-from pipelines.train import main
+from pipelines.train.__main__ import main
 sys.exit(main())
 """
 

@@ -206,7 +206,7 @@ def test_a_store_whose_creation_broke_off_is_created_again(study):
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
-        "from pipelines import track; sys.exit(track.main(['--study', 'mini']))"
+        "from pipelines.track.__main__ import main; sys.exit(main(['--study', 'mini']))"
     )
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, env=project_environment(), capture_output=True, text=True)
