@@ -31,11 +31,11 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(command)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def _chosen_weights(args: argparse.Namespace) -> list[Weights]:
     if args.weights is not None:
         return [Weights.load(args.weights)]
     return [] if args.dataset else list(Study.load(args.study).weights.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
