@@ -1,10 +1,6 @@
 """Write the JSON schema of the parameter files, for editors and other tools.
 
-<<<<<<< HEAD
-The Pydantic models in `schema`, `cards` and `reference` are the source;
-=======
 The Pydantic models beside this module are the source;
->>>>>>> names
 `params/schema/*.json` is generated, committed, and compared by a test.
 """
 
