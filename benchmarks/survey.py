@@ -48,7 +48,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import mmseg
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -60,9 +59,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sar.mmseg import UnsupportedModelError, apply_sar
+from sar.packaged import mmseg_configs
 from sar.support import last_head
 
-CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
+CONFIGS = mmseg_configs()
 OUTPUT = Path(__file__).with_suffix(".csv")
 FIELDS = ("config", "status", "reason", "head", "segmentor", "params_m", "same_as")
 CROPS = (64, 128, 256, 512)

@@ -12,7 +12,7 @@ import sys
 
 from pipelines.base.errors import PipelineError
 from pipelines.drivers.dvc_yaml import study_file
-from pipelines.running.cli import guarded, stage_parser
+from pipelines.running.cli import study_command
 from pipelines.study import Study
 
 _CLEAN = "Data and pipelines are up to date."
@@ -47,14 +47,11 @@ def _run(module: str, *arguments: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = stage_parser("adopt", __doc__).parse_args(argv)
-
-    def command() -> None:
-        study = Study.load(args.study)
+    def work(study: Study) -> str:
         adopt(study)
-        print(f"adopted {study.results}: snakemake --config study={study.argument} plans nothing")
+        return f"adopted {study.results}: snakemake --config study={study.argument} plans nothing"
 
-    return guarded(command)
+    return study_command("adopt", __doc__, work, argv)
 
 
 if __name__ == "__main__":

@@ -150,38 +150,47 @@ def _residuals(
     tensor laid out like the features (the features themselves by default).
     """
     mirror = features if mirror is None else mirror
-    dtype = _compute_type(features, semantic_anchors)
-    anchors = semantic_anchors.to(dtype)
-    valid = torch.ones_like(labels, dtype=dtype)
+    anchors = semantic_anchors.to(_compute_type(features, semantic_anchors))
+    valid = torch.ones_like(labels, dtype=anchors.dtype)
     if ignore_index is not None:
         mask = labels != ignore_index
         labels = torch.where(mask, labels, 0)
-        valid = mask.to(dtype)
+        valid = mask.to(anchors.dtype)
     if weights is not None:
-        valid = valid * weights.to(dtype)[labels]
+        valid = valid * weights.to(anchors.dtype)[labels]
     limit = _BLOCK_CPU if features.device.type == "cpu" else _BLOCK_GPU
+    limit = max(limit, features.shape[1])
+    blocks = _blocks_of_pixels if _pixels_first(features) else _blocks_of_channels
+    return blocks(features, labels, anchors, valid, mirror, limit)
+
+
+def _blocks_of_pixels(
+    features: Tensor, labels: Tensor, anchors: Tensor, valid: Tensor, mirror: Tensor, limit: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of channels_last: blocks of ``limit`` elements at most, (pixels, all channels)."""
+    channels = features.shape[1]
+    rows, out = (x.permute(0, 2, 3, 1).reshape(-1, channels) for x in (features, mirror))
+    labels, valid = labels.reshape(-1), valid.reshape(-1, 1)
+    scratch = features.new_empty(min(limit, features.numel()), dtype=anchors.dtype)
+    step = limit // channels
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        block = rows[part]
+        residual = _view(scratch, block)
+        torch.index_select(anchors, 0, labels[part], out=residual)
+        torch.sub(block, residual, out=residual)
+        yield out[part], residual, valid[part]
+
+
+def _blocks_of_channels(
+    features: Tensor, labels: Tensor, anchors: Tensor, valid: Tensor, mirror: Tensor, limit: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of contiguous features: blocks of ``limit`` elements at most, (channels, pixels)."""
     n, channels = features.shape[:2]
-    limit = max(limit, channels)
-    scratch = torch.empty(min(limit, features.numel()), dtype=dtype, device=features.device)
-
-    if _pixels_first(features):
-        rows, out = (x.permute(0, 2, 3, 1).reshape(-1, channels) for x in (features, mirror))
-        step = limit // channels
-        labels = labels.reshape(-1)
-        valid = valid.reshape(-1, 1)
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            block = rows[part]
-            residual = _view(scratch, block)
-            torch.index_select(anchors, 0, labels[part], out=residual)
-            torch.sub(block, residual, out=residual)
-            yield out[part], residual, valid[part]
-        return
-
     table = anchors.t().contiguous()
     planes, out = features.flatten(2), mirror.flatten(2)
-    labels = labels.reshape(n, -1)
-    valid = valid.reshape(n, 1, -1)
+    labels, valid = labels.reshape(n, -1), valid.reshape(n, 1, -1)
+    scratch = features.new_empty(min(limit, features.numel()), dtype=anchors.dtype)
     pixels = labels.shape[1]
     width = min(pixels, limit)
     height = max(1, limit // max(1, width))

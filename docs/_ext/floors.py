@@ -56,9 +56,9 @@ def svg(found: dict[str, dict[str, str]]) -> str:
                 for row, line in enumerate(lines, 1)
             ]
         top += height + _GAP
-    told = "; ".join(f"floor {name}: {', '.join(rooms)}" for name, rooms in found.items())
+    label = "; ".join(f"floor {name}: {', '.join(rooms)}" for name, rooms in found.items())
     return (
-        f'<svg class="floors" viewBox="0 0 {_WIDTH} {top}" role="img" aria-label="{escape(told)}">'
+        f'<svg class="floors" viewBox="0 0 {_WIDTH} {top}" role="img" aria-label="{escape(label)}">'
         + "".join(drawn)
         + "</svg>"
     )

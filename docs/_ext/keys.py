@@ -43,8 +43,8 @@ def _in_order(schema: dict[str, Any]) -> list[str]:
 
 
 def _object(schema: dict[str, Any], title: str) -> Iterator[str]:
-    about, _, told = schema.get("description", "").partition("Attributes:")
-    attributes = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", told, re.M))
+    about, _, documented = schema.get("description", "").partition("Attributes:")
+    attributes = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", documented, re.M))
     yield from ("", f"## {title}", "", about.strip(), "")
     yield from ("| key | type | default | meaning |", "| --- | --- | --- | --- |")
     needed = schema.get("required", ())
@@ -106,8 +106,8 @@ def _list(value: dict[str, Any]) -> str:
 
 def _bounds(value: dict[str, Any]) -> str:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    told = [f"{sign} {value[key]:g}" for key, sign in signs.items() if key in value]
-    return f" {', '.join(told)}" if told else ""
+    bounds = [f"{sign} {value[key]:g}" for key, sign in signs.items() if key in value]
+    return f" {', '.join(bounds)}" if bounds else ""
 
 
 def _cell(text: str) -> str:

@@ -6,19 +6,16 @@ import sys
 
 from pipelines.analyse import stage
 from pipelines.analyse.stage import analyse
-from pipelines.running.cli import guarded, stage_parser
+from pipelines.running.cli import study_command
 from pipelines.study import Study
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = stage_parser("analyse", stage.__doc__).parse_args(argv)
-
-    def command() -> None:
-        study = Study.load(args.study)
+    def work(study: Study) -> str:
         analyse(study)
-        print(f"analysed {len(study.runs)} runs in {study.folder('analyse')}")
+        return f"analysed {len(study.runs)} runs in {study.folder('analyse')}"
 
-    return guarded(command)
+    return study_command("analyse", stage.__doc__, work, argv)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines.analyse.analyses import Analyses
-from pipelines.base.artifacts import Stopwatch, staged, write_receipt
 from pipelines.running.finished import all_finished
+from pipelines.running.stage import writing
 from pipelines.study import Study
 
 
@@ -36,15 +36,6 @@ def analyse(study: Study) -> None:
     Raises:
         PipelineError: when a run is not finished.
     """
-    watch = Stopwatch()
-    analyses = Analyses.of(study, all_finished(study))
-    with staged(study.folder("analyse")) as scratch:
-        analyses.write(scratch)
-        write_receipt(
-            scratch,
-            stage="analyse",
-            subject=study.name,
-            parameters=study.parameters_hash("analyse"),
-            inputs=inputs(study),
-        )
-        watch.write(scratch)
+    runs = all_finished(study)
+    with writing("analyse", study, inputs(study)) as outputs:
+        Analyses.of(study, runs).write(outputs.folder)

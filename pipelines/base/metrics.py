@@ -12,10 +12,6 @@ from typing import Any
 
 import numpy as np
 
-GROUPS = ("head", "mid", "tail")
-MULTI_SCALE = "mIoU/multi-scale"
-"""The mIoU of predictions averaged over scales, where a study asks for it."""
-
 
 def confusion_matrix(
     truth: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_index: int
@@ -109,33 +105,6 @@ class SubsetScores:
             name: {"num_images": len(stems), **scores(self._confusion[name], classes, groups)}
             for name, stems in self._of_name.items()
         }
-
-
-def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Of metrics.json: mIoU, mAcc, aAcc, `mIoU/<group or subset>` and the mIoU of several scales.
-
-    Those that have a value.
-    """
-    values = {name: metrics[name] for name in ("mIoU", "mAcc", "aAcc")}
-    values |= {f"mIoU/{name}": group["mIoU"] for name, group in metrics["groups"].items()}
-    values |= {f"mIoU/{name}": part["mIoU"] for name, part in metrics.get("subsets", {}).items()}
-    if "multi-scale" in metrics:
-        values[MULTI_SCALE] = metrics["multi-scale"]["mIoU"]
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def class_groups(pixel_share: Mapping[str, float]) -> dict[str, list[str]]:
-    """Head, mid and tail classes: thirds of the classes by their share of training pixels.
-
-    Where the number of classes is no multiple of three, head and then mid have one more. Ties go
-    by the order of the classes.
-    """
-    ordered = sorted(pixel_share, key=lambda name: -pixel_share[name])
-    thirds = np.array_split(np.arange(len(ordered)), len(GROUPS))
-    return {
-        group: [ordered[index] for index in third]
-        for group, third in zip(GROUPS, thirds, strict=True)
-    }
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -6,19 +6,16 @@ import sys
 
 from pipelines.compare import stage
 from pipelines.compare.stage import compare
-from pipelines.running.cli import guarded, stage_parser
+from pipelines.running.cli import study_command
 from pipelines.study import Study
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = stage_parser("compare", stage.__doc__).parse_args(argv)
-
-    def command() -> None:
-        study = Study.load(args.study)
+    def work(study: Study) -> str:
         compare(study)
-        print(f"compared {len(study.runs)} runs in {study.folder('compare')}")
+        return f"compared {len(study.runs)} runs in {study.folder('compare')}"
 
-    return guarded(command)
+    return study_command("compare", stage.__doc__, work, argv)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from pipelines.base import metric_names
 from pipelines.base.artifacts import read_json
 from pipelines.base.errors import PipelineError
 from pipelines.base.frames import KEYS, read_csv, write_csv
-from pipelines.base.metrics import GROUPS, MULTI_SCALE, headline
 from pipelines.compare.claims import assess
 from pipelines.compare.statistics import paired_differences, summarise
 from pipelines.study import Run, Study
-
-SCORES = ("mIoU", "mAcc", "aAcc", *(f"mIoU/{group}" for group in GROUPS), MULTI_SCALE)
-"""The metrics of a run besides `IoU/<class>`."""
-
 
 _POINTS = [*KEYS, "seed", "iteration", "metric", "value"]
 
@@ -78,9 +74,9 @@ class Comparison:
 
 def flat_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
     """What metrics.json holds, as {metric: percent}; what the split cannot measure is left out."""
-    per_class = {f"IoU/{name}": value for name, value in metrics["IoU"].items()}
+    per_class = {metric_names.of_class(name): value for name, value in metrics["IoU"].items()}
     present = {name: value for name, value in per_class.items() if value is not None}
-    return headline(metrics) | present
+    return metric_names.headline(metrics) | present
 
 
 def _position(study: Study, run: Run) -> tuple[int, ...]:
@@ -101,10 +97,11 @@ def _scores(run: Run) -> pd.DataFrame:
     path = run.output("evaluate", "metrics.json")
     metrics = read_json(path)
     # metrics.json sorts its keys; classes belong in the order of the data card.
-    classes = [f"IoU/{name}" for name in run.dataset.card.classes]
+    classes = [metric_names.of_class(name) for name in run.dataset.card.classes]
     scores = flat_scores(metrics)
-    subsets = [f"mIoU/{name}" for name in run.evaluation.subsets]
-    names = [name for name in (*SCORES, *subsets, *classes) if name in scores]
+    subsets = [metric_names.of_subset(name) for name in run.evaluation.subsets]
+    ordered = (*metric_names.names(), *subsets, *classes)
+    names = [name for name in ordered if name in scores]
     values = [scores[name] for name in names]
     return pd.DataFrame({**_keys(run), "seed": run.seed, "metric": names, "value": values})
 

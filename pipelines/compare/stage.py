@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.base.artifacts import Stopwatch, staged, write_receipt
 from pipelines.compare.comparison import Comparison
 from pipelines.running.finished import all_finished
+from pipelines.running.stage import writing
 from pipelines.study import Study
 
 
@@ -36,15 +36,6 @@ def compare(study: Study) -> None:
     Raises:
         PipelineError: when a run is not finished.
     """
-    watch = Stopwatch()
-    comparison = Comparison.of(study, all_finished(study))
-    with staged(study.folder("compare")) as scratch:
-        comparison.write(scratch)
-        write_receipt(
-            scratch,
-            stage="compare",
-            subject=study.name,
-            parameters=study.parameters_hash("compare"),
-            inputs=inputs(study),
-        )
-        watch.write(scratch)
+    runs = all_finished(study)
+    with writing("compare", study, inputs(study)) as outputs:
+        Comparison.of(study, runs).write(outputs.folder)

@@ -67,14 +67,17 @@ def training_pipeline(run: Run) -> list[dict[str, Any]]:
             {
                 "type": "RandomCrop",
                 "crop_size": tuple(augmentation.crop_size),
-                "cat_max_ratio": 0.75,
+                "cat_max_ratio": augmentation.cat_max_ratio,
                 "ignore_index": card.ignore_index,
             }
         )
     if augmentation.flip:
         steps.append({"type": "RandomFlip", "prob": augmentation.flip})
     if augmentation.photometric:
-        steps.append({"type": "PhotoMetricDistortion"})
+        strengths = (
+            {} if augmentation.photometric is True else augmentation.photometric.model_dump()
+        )
+        steps.append({"type": "PhotoMetricDistortion"} | strengths)
     return [*steps, {"type": "PackSegInputs"}]
 
 

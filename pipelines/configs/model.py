@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 import importlib
-from pathlib import Path
+import inspect
+from collections.abc import Callable
 from typing import Any
 
-import mmseg
 from mmengine.config import Config, ConfigDict
 
+from pipelines.base.artifacts import read_json
 from pipelines.base.errors import PipelineError
 from pipelines.study import Run, params_file
 from pipelines.study.schema import Evaluation, ModelEntry
-
-MMSEG_CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
+from sar.packaged import mmseg_configs
 
 
 def baseline_model(run: Run) -> ConfigDict:
@@ -22,21 +22,21 @@ def baseline_model(run: Run) -> ConfigDict:
 
     Starts from the model entry's config of the installed mmsegmentation package; sets the data
     set's number of classes in every head. It starts from random weights: published ones are loaded
-    by `pipelines.pretrained`, never by the config's own means, which would unpickle whatever they
-    download.
+    by `train.options.pretrained`, never by the config's own means, which would unpickle whatever
+    they download.
 
     Raises:
         PipelineError: when that package has no such config, or the config starts from published
             weights and neither the entry nor the study says what to do about them.
     """
     model = entry_config(run.model, run.entry).model
-    named = _without_weights(model)
-    said = "pretrained" in run.entry.model_fields_set or run.study.file.from_scratch
-    if named and not said:
+    published = _without_weights(model)
+    decided = "pretrained" in run.entry.model_fields_set or run.study.file.from_scratch
+    if published and not decided:
         raise PipelineError(
             f"{params_file('models', run.model)}: pretrained: not given, and its config starts "
-            f"from {named[0]}; expected the file, urls and sha256 of published weights, or null "
-            f"for random ones (or from_scratch: true in {run.study.path})"
+            f"from {published[0]}; expected the file, urls and sha256 of published weights, or "
+            f"null for random ones (or from_scratch: true in {run.study.path})"
         )
     _set_num_classes(model, len(run.dataset.card.classes))
     crop = run.training.augmentation.crop_size
@@ -55,7 +55,7 @@ def entry_config(name: str, entry: ModelEntry) -> Config:
     Raises:
         PipelineError: when that package has no such config.
     """
-    path = MMSEG_CONFIGS / entry.config
+    path = mmseg_configs() / entry.config
     if not path.is_file():
         raise PipelineError(
             f"{params_file('models', name)}: config: the installed mmsegmentation has no "
@@ -94,12 +94,43 @@ def trained_model(run: Run) -> ConfigDict:
     except (ImportError, AttributeError) as error:
         raise PipelineError(f"{where}: cannot import {run.spec.plugin!r}: {error}") from error
     try:
-        return plugin(model, **run.spec.options)
+        return plugin(model, **run.spec.options, **_asked(plugin, run))
     except (TypeError, ValueError) as error:
         raise PipelineError(
             f"{where}: {run.spec.plugin} refuses model {run.model!r} with options "
             f"{run.spec.options}: {error}"
         ) from error
+
+
+def _asked(plugin: Callable[..., Any], run: Run) -> dict[str, Any]:
+    """What a plug-in asks for by the names of its parameters, unless the study gives it.
+
+    `iterations` is the length of the training; `data` is what prepare counted in the training set,
+    in the order of the classes: `pixel_share` of the labelled pixels and `image_count`, lists of a
+    number a class, `num_images` and `num_pixels` in all.
+    """
+    names = inspect.signature(plugin).parameters.keys() - run.spec.options.keys()
+    asked: dict[str, Any] = {}
+    if "iterations" in names:
+        asked["iterations"] = run.training.iterations
+    if "data" in names:
+        asked["data"] = _training_set(run)
+    return asked
+
+
+def _training_set(run: Run) -> dict[str, Any]:
+    info = read_json(run.dataset.info)
+    if "image_count" not in info:
+        raise PipelineError(
+            f"{run.dataset.info}: image_count: not there, since an earlier version prepared this "
+            f"data; run python -m pipelines.prepare --dataset {run.dataset.name}"
+        )
+    classes = run.dataset.card.classes
+    return {
+        **{key: [info[key][name] for name in classes] for key in ("pixel_share", "image_count")},
+        "num_images": info["counts"]["train"],
+        "num_pixels": info["labelled_pixels"],
+    }
 
 
 def _without_weights(node: Any) -> list[str]:

@@ -1,7 +1,8 @@
-"""From a run of a study to the mmengine config that trains it, and the model that is evaluated."""
+"""The config of a training, for mmengine's Runner."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from pipelines.configs.images import dataloader, evaluation_pipeline, training_p
 from pipelines.configs.model import trained_model
 from pipelines.study import Run, params_file
 from pipelines.study.run_options import plugin_module
-from pipelines.study.schema import ModelEntry, Optimizer, Training
+from pipelines.study.schema import MOST_DIAGNOSTICS, Optimizer, Schedule, Training
+from sar.optimizer import without_decay
 
 
 def training_config(run: Run, work_dir: Path) -> Config:
@@ -22,10 +24,8 @@ def training_config(run: Run, work_dir: Path) -> Config:
     The processes of the study share each batch: mmengine's sampler deals the images of a batch of
     one process out to them, and DDP averages their gradients.
     """
-    training, processes, entry = run.training, run.study.file.processes, run.entry
+    training, processes = run.training, run.study.file.processes
     batch = training.batch_size // processes
-    plugin = plugin_module(run)
-    validated = training.validation_interval is not None
     config = {
         "default_scope": "mmseg",
         "experiment_name": run.name,
@@ -35,67 +35,85 @@ def training_config(run: Run, work_dir: Path) -> Config:
         "randomness": {"seed": run.seed},
         "env_cfg": {"cudnn_benchmark": False, "mp_cfg": {"opencv_num_threads": 0}},
         "train_dataloader": dataloader(run.dataset, "train", batch, training_pipeline(run)),
-        "train_cfg": {
-            **_loop(entry),
-            "max_iters": training.iterations,
-            "val_interval": training.validation_interval or training.iterations,
-        },
+        "train_cfg": _loop(run),
         "optim_wrapper": optim_wrapper(run),
         "param_scheduler": _schedule(run),
-        "default_hooks": {
-            "logger": {
-                "type": "LoggerHook",
-                "interval": training.log_interval,
-                "log_metric_by_epoch": False,
-            },
-            "checkpoint": {
-                "type": "CheckpointHook",
-                "by_epoch": False,
-                "interval": training.checkpoint_interval,
-                "max_keep_ckpts": 2,
-            },
-        },
-        "custom_hooks": [
-            *([{"type": "ChannelsLastHook"}] if entry.channels_last else []),
-            *(
-                [{"type": "PretrainedBackboneHook", "file": run.weights.backbone.as_posix()}]
-                if run.weights
-                else []
-            ),
-            *([{"type": "CompileHook"}] if entry.compile else []),
-            {"type": "DiagnosticsHook", "interval": _diagnostics_interval(training)},
-            {"type": "ReseedHook", "seed": run.seed, "priority": "VERY_LOW"},
-            *([{"type": "MeanOfRanksHook"}] if processes > 1 else []),
-        ],
+        "default_hooks": _default_hooks(training),
+        "custom_hooks": _custom_hooks(run),
         "log_processor": {"by_epoch": False},
-        "visualizer": {
-            "type": "Visualizer",
-            "vis_backends": [{"type": "LocalVisBackend"}],
-        },
+        "visualizer": {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}]},
     }
+    plugin = plugin_module(run)
     if plugin is not None:
         # For whoever builds the model from this config elsewhere.
         config["custom_imports"] = {"imports": [plugin], "allow_failed_imports": False}
     if processes > 1:
         config["launcher"] = "pytorch"
-    if validated:
-        config["val_dataloader"] = dataloader(run.dataset, "val", batch, evaluation_pipeline(run))
-        config["val_cfg"] = {"type": "ValLoop"}
-        config["val_evaluator"] = {
-            "type": "IoUMetric",
-            "iou_metrics": ["mIoU"],
-            "ignore_index": run.dataset.card.ignore_index,
-        }
+    if training.validation_interval is not None:
+        config |= _validation(run, batch)
     elif run.evaluation.base_size is not None:
         # Nothing here uses it; it tells who predicts with the weights how to feed the model.
         config["test_pipeline"] = evaluation_pipeline(run)
     return Config(config)
 
 
-def _loop(entry: ModelEntry) -> dict[str, Any]:
-    if entry.accumulate == 1:
-        return {"type": "IterBasedTrainLoop"}
-    return {"type": "AccumulatingTrainLoop", "parts": entry.accumulate}
+def _loop(run: Run) -> dict[str, Any]:
+    training, parts = run.training, run.entry.accumulate
+    if parts == 1:
+        kind: dict[str, Any] = {"type": "IterBasedTrainLoop"}
+    else:
+        kind = {"type": "AccumulatingTrainLoop", "parts": parts}
+    return kind | {
+        "max_iters": training.iterations,
+        "val_interval": training.validation_interval or training.iterations,
+    }
+
+
+def _validation(run: Run, batch_size: int) -> dict[str, Any]:
+    """What looks at the val split during a training."""
+    return {
+        "val_dataloader": dataloader(run.dataset, "val", batch_size, evaluation_pipeline(run)),
+        "val_cfg": {"type": "ValLoop"},
+        "val_evaluator": {
+            "type": "IoUMetric",
+            "iou_metrics": ["mIoU"],
+            "ignore_index": run.dataset.card.ignore_index,
+        },
+    }
+
+
+def _default_hooks(training: Training) -> dict[str, Any]:
+    """Settings of the hooks that mmengine's Runner always has."""
+    return {
+        "logger": {
+            "type": "LoggerHook",
+            "interval": training.log_interval,
+            "log_metric_by_epoch": False,
+        },
+        "checkpoint": {
+            "type": "CheckpointHook",
+            "by_epoch": False,
+            "interval": training.checkpoint_interval,
+            # One more than is needed, in case the disk damages the last.
+            "max_keep_ckpts": 2,
+        },
+    }
+
+
+def _custom_hooks(run: Run) -> list[dict[str, Any]]:
+    """The hooks of `pipelines.train` that this training needs, in their order."""
+    hooks: list[dict[str, Any]] = []
+    if run.entry.channels_last:
+        hooks.append({"type": "ChannelsLastHook"})
+    if run.weights:
+        hooks.append({"type": "PretrainedBackboneHook", "file": run.weights.backbone.as_posix()})
+    if run.entry.compile:
+        hooks.append({"type": "CompileHook"})
+    hooks.append({"type": "DiagnosticsHook", "interval": _diagnostics_interval(run.training)})
+    hooks.append({"type": "ReseedHook", "seed": run.seed, "priority": "VERY_LOW"})
+    if run.study.file.processes > 1:
+        hooks.append({"type": "MeanOfRanksHook"})
+    return hooks
 
 
 def optim_wrapper(run: Run) -> dict[str, Any]:
@@ -105,8 +123,14 @@ def optim_wrapper(run: Run) -> dict[str, Any]:
         PipelineError: for fp16 without a GPU.
     """
     entry = run.entry
-    parts = {"accumulative_counts": entry.accumulate} if entry.accumulate > 1 else {}
+    parts: dict[str, Any] = (
+        {"accumulative_counts": entry.accumulate} if entry.accumulate > 1 else {}
+    )
     parts |= _optimizer(run.training.optimizer)
+    if run.spec.plugin is not None and run.training.optimizer.weight_decay:
+        # What a method trains of its own has no gradient most of the time: decay alone would move
+        # it, and with it the features. A deviation from the released recipe.
+        parts |= without_decay(parts.get("paramwise_cfg"))
     if entry.precision == "float32":
         return {"type": "OptimWrapper"} | parts
     if entry.precision == "bf16":
@@ -120,9 +144,11 @@ def optim_wrapper(run: Run) -> dict[str, Any]:
 
 
 def _diagnostics_interval(training: Training) -> int:
-    """That of the log, or longer: about 200 records of a long training are enough to draw it."""
-    logs = -(-training.iterations // training.log_interval)
-    return training.log_interval * max(1, -(-logs // 200))
+    """That of the log, or where there are too many logs the least multiple that has few enough."""
+    if training.diagnostics_interval is not None:
+        return training.diagnostics_interval
+    logs = math.ceil(training.iterations / training.log_interval)
+    return training.log_interval * math.ceil(logs / MOST_DIAGNOSTICS)
 
 
 def _optimizer(optimizer: Optimizer) -> dict[str, Any]:
@@ -148,9 +174,16 @@ def _schedule(run: Run) -> list[dict[str, Any]]:
         return [decay]
     warmup = {
         "type": "LinearLR",
-        "start_factor": 1.0 / schedule.warmup_iterations,
+        "start_factor": _warmup_start(schedule),
         "begin": 0,
         "end": schedule.warmup_iterations,
         "by_epoch": False,
     }
     return [warmup, decay]
+
+
+def _warmup_start(schedule: Schedule) -> float:
+    """The share of the learning rate that the first step has."""
+    if schedule.warmup_start_factor is not None:
+        return schedule.warmup_start_factor
+    return 1.0 / schedule.warmup_iterations

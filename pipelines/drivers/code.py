@@ -1,8 +1,9 @@
 """Which files of the program decide what a stage writes, for the drivers to depend on.
 
-A change in them runs the stage again. They are the stage's module and all that it imports, directly
-or through others; for a run also the modules that its study and model entry name. Nobody keeps a
-list of them. What cannot change a result is left out, each with its reason.
+A change in them runs the stage again. They are `pipelines/STAGE/stage.py` and all that it imports,
+directly or through others; for a run also the modules that its model entry names, and for its
+training the plug-in of its method and the options of its entry. Nobody keeps a list of them. What
+cannot change a result is left out, each with its reason.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pipelines.study.run_options import model_modules, option_modules, plugin_mo
 
 NOT_DECISIVE = {
     "pipelines.study": "what parameters say is in the hash that a stage's outputs are known by",
-    "pipelines.base.errors": "how mistakes are told",
+    "pipelines.base.errors": "what an error says",
     "pipelines.base.artifacts": "how results are kept, not what they are",
     "pipelines.base.measuring": "time and memory, which no result depends on",
     "pipelines.running.cli": "arguments and exit codes",
@@ -28,30 +29,30 @@ NOT_DECISIVE = {
     "pipelines.running.finished": "which runs are finished",
     "pipelines.running.stage": "how results are kept, not what they are",
     "pipelines.track": "a view of results in MLflow",
-    "sar.errors": "how mistakes are told",
+    "sar.errors": "what an error says",
 }
 """Modules and packages that no stage depends on, and why."""
 
-_ROOTS = {"weights": "pipelines.fetch.weights"}
-"""Stages that are not `pipelines.STAGE.stage`."""
+_OTHER_MODULES = {"weights": "pipelines.fetch.weights"}
+"""Of stages that are not in `pipelines.STAGE.stage`."""
 
 
-def code(stage: str, run: Run | None = None) -> list[Path]:
+def code_files(stage: str, run: Run | None = None) -> list[Path]:
     """The files that decide what `stage` writes, of `run` where it is the stage of one.
 
     Relative to the working directory where they lie below it, as they do in the project's root.
     Installed packages are not among them: the receipts' `runtime.json` names their versions.
 
     Raises:
-        SyntaxError: when one of the files is not valid Python.
+        PipelineError: when one of the files is not valid Python.
     """
     cwd = Path.cwd()
-    paths = _files(_roots(stage, run), cwd)
+    paths = _closure(_roots(stage, run), cwd)
     return [path.relative_to(cwd) if path.is_relative_to(cwd) else path for path in paths]
 
 
 def code_hash(stage: str, run: Run | None = None) -> str:
-    """sha256 of what `code` names, for a driver that compares parameters.
+    """sha256 of the files of `code_files`, for a driver that compares parameters.
 
     An edit of comments, docstrings or layout alone does not change it.
     """
@@ -59,22 +60,27 @@ def code_hash(stage: str, run: Run | None = None) -> str:
 
 
 def _roots(stage: str, run: Run | None) -> tuple[str, ...]:
-    roots = [_ROOTS.get(stage, f"pipelines.{stage}.stage")]
+    """The modules that a stage begins with, and those that it imports by names in parameters."""
+    roots = [_OTHER_MODULES.get(stage, f"pipelines.{stage}.stage")]
     if run is not None:
         roots += model_modules(run)
-        plugin = plugin_module(run)
         if stage == "train":
-            roots += option_modules(run) + ([] if plugin is None else [plugin])
+            roots += option_modules(run)
+            plugin = plugin_module(run)
+            if plugin is not None:
+                roots.append(plugin)
     return tuple(roots)
 
 
 @functools.cache
-def _files(roots: tuple[str, ...], cwd: Path) -> list[Path]:
-    return imports.closure(roots, [ROOT, cwd], NOT_DECISIVE, plain=("pipelines", "sar"))
+def _closure(roots: tuple[str, ...], cwd: Path) -> list[Path]:
+    return imports.closure(
+        roots, [ROOT, cwd], skip=NOT_DECISIVE, passed_through=("pipelines", "sar")
+    )
 
 
 @functools.cache
 def _hash(roots: tuple[str, ...], cwd: Path) -> str:
-    found = imports.fingerprint(_files(roots, cwd), ROOT)
-    imports.save()
+    found = imports.fingerprint(_closure(roots, cwd), [ROOT, cwd])
+    imports.save_cache()
     return found

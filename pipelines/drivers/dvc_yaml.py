@@ -23,7 +23,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipelines.base.errors import PipelineError
-from pipelines.drivers.code import code
+from pipelines.drivers.code import code_files
 from pipelines.running.cli import guarded
 from pipelines.study import (
     DATASET_STAGES,
@@ -77,11 +77,10 @@ def render_study(study: Study) -> str:
     }
     for stage in STUDY_STAGES:
         stages[stage] = _study_stage(study, stage)
-    plots = [
-        {title: {"x": axes["x"], "y": {f"{up}{path}": axes["y"]}, "template": axes["template"]}}
-        for title, (stem, axes) in _PLOTS.items()
-        for path in [study.output("compare", f"{stem}.csv").as_posix()]
-    ]
+    plots = []
+    for title, (stem, axes) in _PLOTS.items():
+        table = f"{up}{study.output('compare', f'{stem}.csv').as_posix()}"
+        plots.append({title: axes | {"y": {table: axes["y"]}}})
     content = {"vars": [f"{up}{study.path.as_posix()}"], "stages": stages, "plots": plots}
     target = f" {file.as_posix()}" if up else ""
     return _text(f"The study {study.name}: dvc repro{target}", file, content)
@@ -94,7 +93,7 @@ def render_datasets(datasets: Sequence[Dataset]) -> str:
             "cmd": command(stage, dataset=dataset.name),
             "params": [{dataset.card_file.as_posix(): _card_keys(dataset, stage)}],
             "deps": _paths(
-                [*dataset.input_receipts(stage), *dataset.local_sources(stage), *code(stage)]
+                [*dataset.input_receipts(stage), *dataset.local_sources(stage), *code_files(stage)]
             ),
             **_outs(dataset.outputs(stage)),
         }
@@ -110,7 +109,7 @@ def render_weights(models: Sequence[Weights]) -> str:
         f"fetch-{weights.model}": {
             "cmd": command("fetch", weights=weights.model),
             "params": [{weights.entry_file.as_posix(): _weights_keys(weights, WEIGHTS_DECIDED_BY)}],
-            "deps": _paths(code("weights")),
+            "deps": _paths(code_files("weights")),
             **_outs(weights.outputs),
         }
         for weights in models
@@ -159,8 +158,9 @@ def stale() -> str:
 
 
 def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, Any]:
-    spec = study.file.methods[method]
-    seeds = "seeds" if spec.seeds is None else f"methods.{method}.seeds"
+    """One stage of all runs of a model with a method: a matrix of data sets and seeds."""
+    own_seeds = study.file.methods[method].seeds is not None
+    seeds = f"methods.{method}.seeds" if own_seeds else "seeds"
     some = next(run for run in study.runs if (run.model, run.method) == (model, method))
     # The same run with DVC's placeholders, so that its name and all its paths hold them.
     any_data = dataclasses.replace(some.dataset, name="${item.dataset}")
@@ -169,31 +169,12 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
         dataset=any_data,
         seed="${item.seed}",  # type: ignore[arg-type]  # no number, but what DVC puts one for
     )
-    given = study.file.model_fields_set
-    keys = ["threads", *(key for key in ("processes", "image_scale") if key in given)]
-    parts = {"evaluation"}
-    if stage == "train":
-        own = [key for key in ("plugin", "options", "training") if key in spec.model_fields_set]
-        keys += ["from_scratch"] if "from_scratch" in given else []
-        keys += ["training", *(f"methods.{method}.{key}" for key in own)]
-        parts = {"training"}
-        alike = [r for r in study.runs if (r.model, r.method) == (model, method)]
-        if any(r.training.validation_interval is not None for r in alike):
-            seen = SEEN_IN_TRAINING & study.file.evaluation.model_fields_set
-            keys += [f"evaluation.{key}" for key in sorted(seen)]
-            parts = {"training", "evaluation"}
-    elif "evaluation" in given:
-        keys += ["evaluation"]
-    keys += [
-        f"overrides.{name}"
-        for name, override in study.file.overrides.items()
-        if model in (override.models or [model]) and parts & override.model_fields_set
-    ]
-    subsets = [
-        {each.card_file.as_posix(): ["subsets"]}
-        for each in study.datasets.values()
-        if stage == "evaluate" and study.evaluation_of(each.name, model).subsets
-    ]
+    keys = _train_keys(study, model, method) if stage == "train" else _evaluate_keys(study, model)
+    subsets = []
+    if stage == "evaluate":
+        for dataset in study.datasets.values():
+            if study.evaluation_of(dataset.name, model).subsets:
+                subsets.append({dataset.card_file.as_posix(): ["subsets"]})
     left_out = {"title"} | (ENTRY_OF_TRAINING if stage == "evaluate" else set())
     return {
         "matrix": {"dataset": "${datasets}", "seed": f"${{{seeds}}}"},
@@ -203,41 +184,88 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
             {params_file("models", model).as_posix(): _entry_keys(run, left_out)},
             *subsets,
         ],
-        "deps": _paths([*run.input_receipts(stage), *code(stage, some)]),
+        "deps": _paths([*run.input_receipts(stage), *code_files(stage, some)]),
         **_outs(path.format(run=run.name) for path in study.outputs(stage)),
     }
 
 
+def _train_keys(study: Study, model: str, method: str) -> list[str]:
+    """The keys of the study file that its trainings of a model with a method depend on."""
+    given, spec = study.file.model_fields_set, study.file.methods[method]
+    keys = _keys_of_all_runs(study)
+    if "from_scratch" in given:
+        keys.append("from_scratch")
+    keys.append("training")
+    for key in ("plugin", "options", "training"):
+        if key in spec.model_fields_set:
+            keys.append(f"methods.{method}.{key}")
+    parts = {"training"}
+    alike = [run for run in study.runs if (run.model, run.method) == (model, method)]
+    if any(run.training.validation_interval is not None for run in alike):
+        seen = SEEN_IN_TRAINING & study.file.evaluation.model_fields_set
+        keys += [f"evaluation.{key}" for key in sorted(seen)]
+        parts.add("evaluation")
+    return keys + _override_keys(study, model, parts)
+
+
+def _evaluate_keys(study: Study, model: str) -> list[str]:
+    """The keys of the study file that its evaluations of a model depend on."""
+    keys = _keys_of_all_runs(study)
+    if "evaluation" in study.file.model_fields_set:
+        keys.append("evaluation")
+    return keys + _override_keys(study, model, {"evaluation"})
+
+
+def _keys_of_all_runs(study: Study) -> list[str]:
+    optional = [key for key in ("processes", "image_scale") if key in study.file.model_fields_set]
+    return ["threads", *optional]
+
+
+def _override_keys(study: Study, model: str, parts: set[str]) -> list[str]:
+    """The `overrides` that change one of these parts for some runs of a model."""
+    return [
+        f"overrides.{name}"
+        for name, override in study.file.overrides.items()
+        if model in (override.models or [model]) and parts & override.model_fields_set
+    ]
+
+
 def _study_stage(study: Study, stage: str) -> dict[str, Any]:
-    file = study.path.as_posix()
-    if stage in ("compare", "analyse"):
-        methods = study.file.methods.items()
-        seeds = [f"methods.{name}.seeds" for name, spec in methods if spec.seeds is not None]
-        claims = ["claims"] if study.file.claims and stage == "compare" else []
-        params: list[Any] = [{file: ["baseline", "datasets", "models", "seeds", *seeds, *claims]}]
+    if stage == "report":
+        params, deps = _report_params(study), study.input_receipts(stage)
+    else:
+        params = [{study.path.as_posix(): _comparison_keys(study, stage)}]
         # The whole folder, since a list of all runs would not follow a changed list of seeds.
         deps = [study.run_folder]
-    else:
-        # A file without keys means all of it.
-        params = [{file: None}]
-        params += [
-            {dataset.card_file.as_posix(): ["title", *({"withheld_images"} & given)]}
-            for dataset in study.datasets.values()
-            for given in [dataset.card.model_fields_set]
-        ]
-        params += [
-            {params_file("models", name).as_posix(): ["title", *shown]}
-            for name, entry in study.models.items()
-            for weights in [entry.pretrained and Weights(name, entry.pretrained)]
-            for shown in [_weights_keys(weights, WEIGHTS_SHOWN) if weights else []]
-        ]
-        deps = study.input_receipts(stage)
     return {
-        "cmd": command(stage, study=file),
+        "cmd": command(stage, study=study.path.as_posix()),
         "params": params,
-        "deps": _paths([*deps, *code(stage)]),
+        "deps": _paths([*deps, *code_files(stage)]),
         **_outs(study.outputs(stage)),
     }
+
+
+def _comparison_keys(study: Study, stage: str) -> list[str]:
+    """The keys of the study file that compare or analyse depends on."""
+    methods = study.file.methods.items()
+    seeds = [f"methods.{name}.seeds" for name, spec in methods if spec.seeds is not None]
+    keys = ["baseline", "datasets", "models", "seeds", *seeds]
+    return [*keys, "claims"] if study.file.claims and stage == "compare" else keys
+
+
+def _report_params(study: Study) -> list[dict[str, list[str] | None]]:
+    """All of the study file, and what the report shows of cards and model entries."""
+    # A file without keys means all of it.
+    params: list[dict[str, list[str] | None]] = [{study.path.as_posix(): None}]
+    for dataset in study.datasets.values():
+        shown = {"withheld_images"} & dataset.card.model_fields_set
+        params.append({dataset.card_file.as_posix(): ["title", *shown]})
+    for name, entry in study.models.items():
+        keys = ["title"]
+        if entry.pretrained is not None:
+            keys += _weights_keys(Weights(name, entry.pretrained), WEIGHTS_SHOWN)
+        params.append({params_file("models", name).as_posix(): keys})
+    return params
 
 
 def _entry_keys(run: Run, left_out: set[str]) -> list[str]:

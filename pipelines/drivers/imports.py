@@ -1,7 +1,8 @@
-"""Which files a module of a checkout imports, and what of a file can change what it does.
+"""Which files a module imports, and a hash of what its code does: read from the sources.
 
-Read from the sources: nothing is imported. A file is parsed once as long as it stays the same: what
-was found is kept in `work/`, so that planning takes no time.
+Nothing is imported, so a module that is named by a string (`importlib`) is not found; whoever knows
+of one names it among the roots. A file is parsed once as long as it stays the same: what was found
+is cached in `work/`, so that planning takes no time.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.base.artifacts import write_whole
+from pipelines.base.errors import PipelineError
 from pipelines.study import WORK
 
+_FOR_TYPING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 _CACHE = WORK / "imports.json"
-_FORMAT = 1
+_FORMAT = 2
+"""Of the cache; raise it when `parse` finds something else in the same text."""
 
 
 class Source(NamedTuple):
@@ -33,20 +37,23 @@ class Source(NamedTuple):
 
 def closure(
     roots: Iterable[str],
-    places: Sequence[Path],
+    search_path: Sequence[Path],
     skip: Collection[str] = (),
-    plain: Collection[str] = (),
+    passed_through: Collection[str] = (),
 ) -> list[Path]:
     """The files of the modules `roots` and of all that they import, directly or through others.
 
     Args:
         roots: dotted names of modules.
-        places: the folders that are searched, in order; what lies elsewhere (installed packages) is
-            left out.
+        search_path: the folders that are searched, in order; what lies elsewhere (installed
+            packages) is left out.
         skip: modules and packages that are left out, with what only they import.
-        plain: packages whose `__init__.py`, and those of the packages in them, count only where
-            something is imported from them: that they are run on the way to a module decides
-            nothing.
+        passed_through: packages whose `__init__.py`, and those of the packages in them, count only
+            where something is imported from them, and not where Python runs them on the way to a
+            module in them.
+
+    Raises:
+        PipelineError: when one of the files is not valid Python.
     """
     found: dict[str, Path] = {}
     waiting = list(roots)
@@ -54,50 +61,60 @@ def closure(
         name = waiting.pop()
         if name in found or _below(name, skip):
             continue
-        path = _find(places, name)
+        path = _find(search_path, name)
         if path is None:
             continue
         found[name] = path
-        if not _below(name, plain):
+        if not _below(name, passed_through):
             waiting += _parents(name)
-        waiting += [module_of(each, places) for each in named(path, name)]
+        waiting += [module_of(each, search_path) for each in imported_names(path, name)]
     return sorted({*found.values(), *_templates(found.values())})
 
 
-def named(path: Path, name: str) -> list[str]:
+def imported_names(path: Path, name: str) -> list[str]:
     """The absolute names that the module `name` at `path` imports."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return [_absolute(each, package) for each in read(path).imports]
+    return [_absolute(each, package) for each in source_of(path).imports]
 
 
-def module_of(name: str, places: Sequence[Path]) -> str:
-    """The module that an imported name is: `from a import b` gives a module b of a, or a name of
-    a."""
-    return name if _find(places, name) is not None else name.rpartition(".")[0]
+def module_of(name: str, search_path: Sequence[Path]) -> str:
+    """The module of an imported name `a.b`: itself, or `a` where b is something in the module a."""
+    return name if _find(search_path, name) is not None else name.rpartition(".")[0]
 
 
-def fingerprint(paths: Iterable[Path], base: Path) -> str:
-    """sha256 of files by their paths below `base`: of code without comments, docstrings and layout,
-    of anything else byte by byte."""
+def fingerprint(paths: Iterable[Path], search_path: Sequence[Path]) -> str:
+    """sha256 of files and of their names below a folder of `search_path`, wherever that lies.
+
+    Of code without comments, docstrings and layout; of anything else byte by byte.
+    """
     digest = hashlib.sha256()
     for path in sorted(paths):
-        content = (
-            read(path).fingerprint
-            if path.suffix == ".py"
-            else hashlib.sha256(path.read_bytes()).hexdigest()
-        )
-        name = path.relative_to(base) if path.is_relative_to(base) else path
-        digest.update(f"{name.as_posix()}\0{content}\0".encode())
+        folder = next((each for each in search_path if path.is_relative_to(each)), Path("/"))
+        if path.suffix == ".py":
+            content = source_of(path).fingerprint
+        else:
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\0".encode())
     return digest.hexdigest()
 
 
-def read(path: Path) -> Source:
-    """What is known of the file at `path`, which may have been found earlier."""
+def source_of(path: Path) -> Source:
+    """What is known of the Python file at `path`: from the cache, where it is as it was then.
+
+    Raises:
+        PipelineError: when it is not valid Python.
+    """
     status = path.stat()
     key, state = str(path), [status.st_size, status.st_mtime_ns]
     known = _cache()
     if key not in known or known[key][0] != state:
-        known[key] = [state, *parse(path.read_text(encoding="utf-8"))]
+        try:
+            source = parse(path.read_text(encoding="utf-8"))
+        except SyntaxError as error:
+            raise PipelineError(
+                f"{path}:{error.lineno}: {error.msg}; expected valid Python"
+            ) from None
+        known[key] = [state, *source]
         _changed.add(key)
     return Source(*known[key][1:])
 
@@ -115,8 +132,8 @@ def parse(text: str) -> Source:
     return Source(imports, hashlib.sha256(ast.unparse(tree).encode()).hexdigest())
 
 
-def save() -> None:
-    """Keep what was found for the next process; without a word where that is not possible."""
+def save_cache() -> None:
+    """Keep what was found for the next process, which parses it again where that fails."""
     if not _changed:
         return
     try:
@@ -128,10 +145,12 @@ def save() -> None:
 
 
 _changed: set[str] = set()
+"""The files whose entries in the cache are newer than those on the disk."""
 
 
 @functools.cache
 def _cache() -> dict[str, list[Any]]:
+    """By path: [size, time of the last change], imports and fingerprint of a file."""
     try:
         kept = json.loads(_CACHE.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -142,13 +161,14 @@ def _cache() -> dict[str, list[Any]]:
 
 
 def _imports(node: ast.AST) -> Iterator[str]:
+    """The names that a node and all within it import, as they are written."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
-        module = "." * node.level + (node.module or "")
         for alias in node.names:
-            yield module if alias.name == "*" else f"{module.rstrip('.') or module}.{alias.name}"
-    elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            parts = (node.module, None if alias.name == "*" else alias.name)
+            yield "." * node.level + ".".join(part for part in parts if part)
+    elif isinstance(node, ast.If) and ast.unparse(node.test) in _FOR_TYPING:
         for other in node.orelse:
             yield from _imports(other)
     else:
@@ -157,13 +177,14 @@ def _imports(node: ast.AST) -> Iterator[str]:
 
 
 def _absolute(name: str, package: str) -> str:
-    """A name that may be relative to `package`, without the dots."""
+    """A name that may be relative to `package`: one dot is the package, each more its parent."""
     plain = name.lstrip(".")
-    if plain == name:
+    dots = len(name) - len(plain)
+    if not dots:
         return name
-    for _ in range(len(name) - len(plain) - 1):
+    for _ in range(dots - 1):
         package = package.rpartition(".")[0]
-    return f"{package}.{plain}" if package else plain
+    return ".".join(part for part in (package, plain) if part)
 
 
 def _strip_docstrings(node: ast.AST) -> None:
@@ -179,9 +200,10 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node.value.value, str)
 
 
-def _find(places: Sequence[Path], name: str) -> Path | None:
-    for place in places:
-        path = place.joinpath(*name.split("."))
+def _find(search_path: Sequence[Path], name: str) -> Path | None:
+    """The file of a module or package; None where the search path has none."""
+    for folder in search_path:
+        path = folder.joinpath(*name.split("."))
         for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
             if file.is_file():
                 return file
@@ -189,16 +211,18 @@ def _find(places: Sequence[Path], name: str) -> Path | None:
 
 
 def _parents(name: str) -> list[str]:
+    """The packages around a module, the outermost first."""
     parts = name.split(".")
     return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
 def _below(name: str, packages: Collection[str]) -> bool:
+    """Whether a module is one of these, or in one of them."""
     return any(name == each or name.startswith(f"{each}.") for each in packages)
 
 
 def _templates(sources: Iterable[Path]) -> set[Path]:
-    """What a page is made of beside code: all in a folder `templates` next to a module."""
+    """All files in a folder `templates` next to one of the modules: pages are made of them."""
     folders = {path.parent for path in sources}
     found = (file for folder in folders for file in folder.glob("templates/**/*"))
     return {file for file in found if file.is_file()}

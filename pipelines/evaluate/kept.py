@@ -2,7 +2,7 @@
 
 One file, `analysis.npz`: pixel counts of every image; of the feature map that the model classifies,
 each class's mean and scatter over all labelled pixels and a stratified sample of pixels; the
-classifier; and a method's semantic anchors with their log. `pipelines.collect` gathers it, `read`
+classifier; and a method's semantic anchors with their log. `collector` gathers it, `read`
 gives it back.
 
 A file has at most `budget(K)` bytes, even where nothing can be compressed: 300 kB up to 30 classes,
@@ -125,7 +125,7 @@ class Analysis:
         """
         self._needs("confusion")
         of_image = self.images["image"] == image
-        matrix = np.zeros((len(self.classes),) * 2, np.int64)
+        matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
         truth, prediction = self.images["truth"][of_image], self.images["prediction"][of_image]
         matrix[truth, prediction] = self.images["count"][of_image]
         return matrix

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipelines.base.artifacts import Stopwatch, canonical_json, read_json, staged, write_receipt
+from pipelines.base.artifacts import Stopwatch, canonical_json, read_json
 from pipelines.base.errors import PipelineError
-from pipelines.base.metrics import SubsetScores, confusion_matrix, headline, scores
+from pipelines.base.metric_names import headline
+from pipelines.base.metrics import SubsetScores, confusion_matrix, scores
 from pipelines.running.processes import BatchShare, gathered, rank
+from pipelines.running.stage import writing
 from pipelines.study import Run
 
 if TYPE_CHECKING:
@@ -107,7 +109,8 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
         metrics["multi-scale"] = scores(averaged, card.classes, info["groups"])
     if patterns:
         metrics["subsets"] = subsets.scores(card.classes, info["groups"])
-    with staged(run.folder("evaluate")) as scratch:
+    with writing("evaluate", run, tested.inputs, watch=watch) as outputs:
+        scratch = outputs.folder
         (scratch / "metrics.json").write_text(canonical_json(metrics), encoding="utf-8")
         (scratch / "scores.json").write_text(canonical_json(headline(metrics)), encoding="utf-8")
         table = pd.DataFrame(confusion, index=card.classes, columns=card.classes)
@@ -119,14 +122,6 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
             state=tested.state,
             log=tested.log,
         )
-        write_receipt(
-            scratch,
-            stage="evaluate",
-            subject=run.name,
-            parameters=run.parameters_hash("evaluate"),
-            inputs=tested.inputs,
-        )
-        watch.write(scratch)
 
 
 def _loader(run: Run | CheckpointTest, pipeline: list[dict[str, Any]]) -> Any:

@@ -26,16 +26,16 @@ def main(argv: list[str] | None = None) -> int:
             print(f"fetched {dataset.name} into {dataset.raw}")
         for weights in _chosen_weights(args):
             fetch_backbone(weights)
-            print(f"fetched weights of {weights.model} into {weights.folder}")
+            print(f"fetched weights of {weights.model} into {weights.folder()}")
 
     return guarded(command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
 
 
 def _chosen_weights(args: argparse.Namespace) -> list[Weights]:
     if args.weights is not None:
         return [Weights.load(args.weights)]
     return [] if args.dataset else list(Study.load(args.study).weights.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

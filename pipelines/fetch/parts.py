@@ -16,7 +16,7 @@ from pathlib import Path
 from pipelines.base.errors import PipelineError
 from pipelines.fetch import checksums, listing, mirror, space
 from pipelines.fetch.download import part_of
-from pipelines.fetch.sources import Content, FileHere, Work, afar, here
+from pipelines.fetch.sources import Content, LocalFile, Work, bring_content, local_content
 from pipelines.fetch.unpack import unpack
 from pipelines.study import Dataset
 from pipelines.study.cards import (
@@ -49,7 +49,9 @@ def fetch_parts(dataset: Dataset, files: Path, lock: int) -> None:
     def bring(name: str) -> Content:
         where = f"{dataset.card_file}: source.parts.{name}"
         with space.reported(where):
-            content = here(parts[name], work, where) or afar(parts[name], work, where)
+            content = local_content(parts[name], work, where) or bring_content(
+                parts[name], work, where
+            )
             _place(content, scratch / name, where, work.stop)
         return content
 
@@ -58,7 +60,7 @@ def fetch_parts(dataset: Dataset, files: Path, lock: int) -> None:
         with space.reported(f"{dataset.card_file}: source.parts.{name}"):
             _merge(scratch / name, files, name)
             for each in content:
-                if isinstance(each, FileHere):
+                if isinstance(each, LocalFile):
                     checksums.record(dataset.shelf, each.download, each.path)
     shutil.rmtree(scratch)
 
@@ -122,7 +124,7 @@ def _place(content: Content, target: Path, where: str, stop: threading.Event) ->
     """Copy or unpack all of `content` below `target`; what comes later replaces what is there."""
     target.mkdir(parents=True)
     for each in content:
-        if not isinstance(each, FileHere):
+        if not isinstance(each, LocalFile):
             for path in each.files:
                 _copy(each.path / path, target / each.below / path)
         elif each.download.unpacked_bytes is not None:

@@ -1,7 +1,8 @@
-"""Where the content of one part of a data card is, verified; from this machine or from afar.
+"""Where the content of one part of a data card is, verified; from this machine or from elsewhere.
 
-`here` looks at what is on this machine: the mirror, the downloads, a user's own folder or archive.
-`afar` asks the network or a publisher's program, and leaves what it gets among the downloads.
+`local_content` looks at what is on this machine: the mirror, the downloads, a user's own folder or
+archive. `bring_content` asks the network or a publisher's program, and leaves what it gets among
+the downloads.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class FileHere:
+class LocalFile:
     """A file, and what the card says of it."""
 
     path: Path
@@ -60,7 +61,7 @@ class FileHere:
 
 
 @dataclass(frozen=True)
-class FolderHere:
+class LocalFolder:
     """A folder, which of its files count, and where they go below `files/`."""
 
     path: Path
@@ -68,10 +69,10 @@ class FolderHere:
     below: str
 
 
-Content = Sequence[FileHere | FolderHere]
+Content = Sequence[LocalFile | LocalFolder]
 
 
-def here(part: Part | FirstOf, work: Work, where: str) -> Content | None:
+def local_content(part: Part | FirstOf, work: Work, where: str) -> Content | None:
     """The content of `part` where all of it is on this machine; None where it is not.
 
     Raises:
@@ -79,30 +80,32 @@ def here(part: Part | FirstOf, work: Work, where: str) -> Content | None:
     """
     match part:
         case FirstOf():
-            parts = (here(each, work, f"{where}.parts.{n}") for n, each in part.parts.items())
+            parts = (
+                local_content(each, work, f"{where}.parts.{n}") for n, each in part.parts.items()
+            )
             return next((content for content in parts if content is not None), None)
         case UrlPart():
-            file = _file_here(part, work, where, by_hand=False)
+            file = _local_file(part, work, where, by_hand=False)
             return None if file is None else [file]
         case CommandPart():
-            found = [_file_here(each, work, where, by_hand=True) for each in part.downloads]
+            found = [_local_file(each, work, where, by_hand=True) for each in part.downloads]
             whole = [file for file in found if file is not None]
             return whole if len(whole) == len(found) else None
         case GitPart():
-            return _git_here(part, work, where)
+            return _local_git(part, work, where)
         case FolderPart():
             folder = Path(part.path)
-            return [FolderHere(folder, _listed(folder), "")] if folder.is_dir() else None
+            return [LocalFolder(folder, _listed(folder), "")] if folder.is_dir() else None
         case ArchivePart():
             path = Path(part.path)
             if not path.is_file():
-                file = _file_here(part, work, where, by_hand=True)
+                file = _local_file(part, work, where, by_hand=True)
                 return None if file is None else [file]
             _verify(path, part, work, where)
-            return [FileHere(path, part)]
+            return [LocalFile(path, part)]
 
 
-def afar(part: Part | FirstOf, work: Work, where: str) -> Content:
+def bring_content(part: Part | FirstOf, work: Work, where: str) -> Content:
     """The content of `part`, brought to this machine.
 
     Raises:
@@ -119,7 +122,7 @@ def afar(part: Part | FirstOf, work: Work, where: str) -> Content:
             mirror.lacks(work.dataset.shelf, part.place)
             bring = git.fetch_files if part.by_file else git.fetch_folder
             bring(part, work.dataset.downloads / part.place, where, work.lock)
-            brought = _git_here(part, work, where)
+            brought = _local_git(part, work, where)
             assert brought is not None  # It was verified when it came.
             return brought
         case FolderPart():
@@ -133,24 +136,24 @@ def _first(part: FirstOf, work: Work, where: str) -> Content:
     failures = []
     for name, each in part.parts.items():
         try:
-            return afar(each, work, f"{where}.parts.{name}")
+            return bring_content(each, work, f"{where}.parts.{name}")
         except PipelineError as error:
             failures.append(str(error))
             print(f"{error}\ntrying the next of {where}", file=sys.stderr, flush=True)
     raise PipelineError("\n".join(failures))
 
 
-def _file_here(wanted: Download, work: Work, where: str, *, by_hand: bool) -> FileHere | None:
+def _local_file(wanted: Download, work: Work, where: str, *, by_hand: bool) -> LocalFile | None:
     mirrored = mirror.find(work.dataset.shelf, wanted.file)
     if mirrored is not None:
         _verify(mirrored, wanted, work, where)
-        return FileHere(mirrored, wanted)
+        return LocalFile(mirrored, wanted)
     path = work.dataset.downloads / wanted.file
     if not path.is_file():
         return None
     wrong = checksums.mismatch(path, checksums.expected(work.dataset.shelf, wanted))
     if wrong is None:
-        return FileHere(path, wanted)
+        return LocalFile(path, wanted)
     if by_hand:
         raise PipelineError(f"{where}: {path} {wrong}; {checksums.advice(wanted)}, or delete it")
     print(f"{path} {wrong}; downloading it again", file=sys.stderr, flush=True)
@@ -165,17 +168,17 @@ def _verify(path: Path, wanted: Download, work: Work, where: str) -> None:
         )
 
 
-def _downloaded(part: UrlPart, work: Work, where: str) -> FileHere:
+def _downloaded(part: UrlPart, work: Work, where: str) -> LocalFile:
     name = work.dataset.shelf
     mirror.lacks(name, part.file)
     target = work.dataset.downloads / part.file
     expected = checksums.expected(name, part)
     download.download(part.urls, target, expected, checksums.advice(part), where, work.stop)
-    return FileHere(target, part)
+    return LocalFile(target, part)
 
 
-def _from_command(part: CommandPart, wanted: Download, work: Work, where: str) -> FileHere:
-    file = _file_here(wanted, work, where, by_hand=True)
+def _from_command(part: CommandPart, wanted: Download, work: Work, where: str) -> LocalFile:
+    file = _local_file(wanted, work, where, by_hand=True)
     if file is not None:
         return file
     mirror.lacks(work.dataset.shelf, wanted.file)
@@ -200,12 +203,12 @@ def _from_command(part: CommandPart, wanted: Download, work: Work, where: str) -
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(left, target)
     shutil.rmtree(folder)
-    return FileHere(target, wanted)
+    return LocalFile(target, wanted)
 
 
-def _git_here(part: GitPart, work: Work, where: str) -> Content | None:
+def _local_git(part: GitPart, work: Work, where: str) -> Content | None:
     if part.by_file:
-        return _files_here(part, work, where)
+        return _local_git_files(part, work, where)
     mirrored = mirror.find(work.dataset.shelf, part.place)
     if mirrored is not None:
         files = files_with_id(mirrored, part.tree)
@@ -214,13 +217,13 @@ def _git_here(part: GitPart, work: Work, where: str) -> Content | None:
                 f"{where}: the mirror's {mirrored} has git's tree id {tree_id(mirrored)}, expected "
                 f"{part.tree}; put the right files there or unset {mirror.VARIABLE}"
             )
-        return [FolderHere(mirrored, files, part.place)]
+        return [LocalFolder(mirrored, files, part.place)]
     folder = work.dataset.downloads / part.place
     files = files_with_id(folder, part.tree) if folder.is_dir() else None
-    return None if files is None else [FolderHere(folder, files, part.place)]
+    return None if files is None else [LocalFolder(folder, files, part.place)]
 
 
-def _files_here(part: GitPart, work: Work, where: str) -> Content | None:
+def _local_git_files(part: GitPart, work: Work, where: str) -> Content | None:
     mirrored = mirror.find(work.dataset.shelf, part.place)
     if mirrored is not None and (mirrored / listing.NAME).is_file():
         entries = listing.kept(mirrored, part.tree)
@@ -239,13 +242,13 @@ def _files_here(part: GitPart, work: Work, where: str) -> Content | None:
                 f"{mirror.VARIABLE}"
             )
         if not lacking:
-            return [FolderHere(mirrored, list(files), part.place)]
+            return [LocalFolder(mirrored, list(files), part.place)]
     folder = work.dataset.downloads / part.place
     entries = listing.kept(folder, part.tree)
     files = {} if entries is None else listing.choose(entries, part.files, where)
     if not files or listing.lacking(folder, files):
         return None
-    return [FolderHere(folder, list(files), part.place)]
+    return [LocalFolder(folder, list(files), part.place)]
 
 
 def _listed(folder: Path) -> list[PurePosixPath]:

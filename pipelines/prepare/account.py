@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.base.artifacts import sha256_json
-from pipelines.base.metrics import class_groups
+from pipelines.base.class_groups import class_groups
 from pipelines.prepare.faults import Fault
 from pipelines.prepare.writer import Written
 from pipelines.study.cards import DataCard
@@ -24,6 +24,8 @@ class SplitAccount:
     count: int
     pixels: np.ndarray
     """Of each class, (K,) int64."""
+    images: np.ndarray
+    """That hold each class, (K,) int64."""
     suffixes: Counter[str] = field(default_factory=Counter)
     """Images by the suffix of their files."""
     sizes: set[tuple[int, int]] = field(default_factory=set)
@@ -33,14 +35,16 @@ class SplitAccount:
 def of_written(written: list[Written], faults: list[Fault], classes: int) -> SplitAccount:
     """The account of a split of files.
 
-    Its digest is the sha256 of the JSON list of (stem, `digits.digest` of the pair) in order of
+    Its digest is the sha256 of the JSON list of (stem, `writer.digest` of the pair) in order of
     the stems: the pairs are digested in parallel.
     """
     written = sorted(written, key=lambda one: one.stem)
+    pixels = np.array([one.pixels for one in written], dtype=np.int64).reshape(-1, classes)
     return SplitAccount(
         digest=sha256_json([[one.stem, one.digest] for one in written]),
         count=len(written),
-        pixels=sum((np.array(one.pixels) for one in written), np.zeros(classes, dtype=np.int64)),
+        pixels=pixels.sum(axis=0),
+        images=(pixels > 0).sum(axis=0),
         suffixes=Counter(one.suffix for one in written),
         sizes={one.size for one in written},
         skipped=faults,
@@ -53,8 +57,8 @@ def describe(card: DataCard, splits: Mapping[str, SplitAccount]) -> dict[str, An
     Where all images are PNG, all of a split have one size, and none was left out, it does not
     speak of `suffixes`, `unequal_sizes` and `skipped`.
     """
-    pixels = splits["train"].pixels
-    share = dict(zip(card.classes, (pixels / pixels.sum()).tolist(), strict=True))
+    train = splits["train"]
+    share = dict(zip(card.classes, (train.pixels / train.pixels.sum()).tolist(), strict=True))
     info = {
         "classes": card.classes,
         "palette": card.palette,
@@ -62,6 +66,8 @@ def describe(card: DataCard, splits: Mapping[str, SplitAccount]) -> dict[str, An
         "counts": {split: account.count for split, account in splits.items()},
         "digests": {split: account.digest for split, account in splits.items()},
         "pixel_share": share,
+        "image_count": dict(zip(card.classes, train.images.tolist(), strict=True)),
+        "labelled_pixels": int(train.pixels.sum()),
         "groups": class_groups(share),
     }
     suffixes = {

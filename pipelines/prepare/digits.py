@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipelines.prepare import drawing
+from pipelines.prepare import painting
 from pipelines.study.digits import SPLITS, DigitsSpec, Split
 
 CLASSES: tuple[str, ...] = ("background", *(str(digit) for digit in range(10)))
@@ -139,7 +139,7 @@ def render_scene(
     """
     digits = scene_digits(spec, split, index)
     rng = _generator(2, spec.seed, SPLITS.index(split), index)
-    image = drawing.background(rng, spec.size)
+    image = painting.background(rng, spec.size)
     label = np.zeros((spec.size, spec.size), np.uint8)
 
     pool = labels[indices]
@@ -149,13 +149,13 @@ def render_scene(
         if not len(choices):
             raise ValueError(f"split {split} has no glyph of digit {digit}")
         side = int(rng.integers(spec.digit_size[0], spec.digit_size[1] + 1))
-        alpha = drawing.stroke(rng, glyphs[choices[rng.integers(len(choices))]], side)
+        alpha = painting.stroke(rng, glyphs[choices[rng.integers(len(choices))]], side)
         height, width = alpha.shape
-        top, left = drawing.place(rng, height, width, spec.size, boxes)
+        top, left = painting.place(rng, height, width, spec.size, boxes)
         boxes.append((top, left, top + height, left + width))
         window = np.s_[top : top + height, left : left + width]
         ink = alpha >= 128
-        drawing.blend(image[window], alpha, drawing.ink(rng))
+        painting.blend(image[window], alpha, painting.ink(rng))
         label[window][ink] = digit + 1
 
     gain = int(rng.integers(205, 282))  # brightness in 1/256

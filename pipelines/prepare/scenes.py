@@ -23,10 +23,10 @@ def write_scenes(dataset: Dataset, folder: Path) -> dict[str, SplitAccount]:
     chosen = digits.split_glyphs(classes, spec.seed)
     accounts: dict[str, SplitAccount] = {}
     for split in dataset.card.splits:
-        pixels = np.zeros(len(dataset.card.classes), dtype=np.int64)
+        pixels, having = np.zeros((2, len(dataset.card.classes)), dtype=np.int64)
 
         def scenes(
-            split: Split = split, pixels: np.ndarray = pixels
+            split: Split = split, pixels: np.ndarray = pixels, having: np.ndarray = having
         ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             """Each scene, once it is written and counted."""
             count = range(spec.scenes[split])
@@ -35,10 +35,13 @@ def write_scenes(dataset: Dataset, folder: Path) -> dict[str, SplitAccount]:
                     images, classes, chosen[split], spec, split, index
                 )
                 write_pair(image, label, dataset.card, folder, split, f"{index:05d}")
-                pixels += class_pixels(label, dataset.card)
+                found = class_pixels(label, dataset.card)
+                pixels += found
+                having += found > 0
                 yield image, label
 
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
-        accounts[split] = SplitAccount(writer.digest(scenes()), spec.scenes[split], pixels)
+        digest = writer.digest(scenes())
+        accounts[split] = SplitAccount(digest, spec.scenes[split], pixels, having)
     return accounts

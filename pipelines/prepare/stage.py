@@ -8,11 +8,12 @@ and tail classes, a digest of each split, and the files that were left out.
 
 from __future__ import annotations
 
-from pipelines.base.artifacts import Stopwatch, canonical_json, staged, write_receipt
+from pipelines.base.artifacts import canonical_json
 from pipelines.base.errors import PipelineError
 from pipelines.prepare.account import describe
 from pipelines.prepare.files import write_files
 from pipelines.prepare.scenes import write_scenes
+from pipelines.running.stage import writing
 from pipelines.study import Dataset
 from pipelines.study.cards import FilesSource
 
@@ -27,28 +28,19 @@ def prepare(dataset: Dataset, jobs: int | None = None) -> None:
         PipelineError: when fetch has not run, raw files cannot be used, or a split differs from the
             digest in the card.
     """
-    watch, card = Stopwatch(), dataset.card
     if not dataset.fetched.is_file():
         raise PipelineError(
             f"{dataset.fetched}: not found; run python -m pipelines.fetch --dataset {dataset.name}"
         )
-    with staged(dataset.prepared) as scratch:
-        if isinstance(card.source, FilesSource):
-            accounts = write_files(dataset, scratch, jobs)
+    with writing("prepare", dataset, [dataset.fetched]) as outputs:
+        if isinstance(dataset.card.source, FilesSource):
+            accounts = write_files(dataset, outputs.folder, jobs)
         else:
-            accounts = write_scenes(dataset, scratch)
-        info = describe(card, accounts)
+            accounts = write_scenes(dataset, outputs.folder)
+        info = describe(dataset.card, accounts)
         _check_digests(dataset, info["digests"])
-        (scratch / "info.json").write_text(canonical_json(info), encoding="utf-8")
-        write_receipt(
-            scratch,
-            stage="prepare",
-            subject=dataset.name,
-            parameters=dataset.parameters_hash("prepare"),
-            inputs=[dataset.fetched],
-            digests=info["digests"],
-        )
-        watch.write(scratch)
+        (outputs.folder / "info.json").write_text(canonical_json(info), encoding="utf-8")
+        outputs.digests |= info["digests"]
 
 
 def _check_digests(dataset: Dataset, digests: dict[str, str]) -> None:

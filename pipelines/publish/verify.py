@@ -22,7 +22,8 @@ from pipelines.analyse.analyses import Analyses
 from pipelines.base.artifacts import canonical_json, read_json, sha256_file, sha256_folder
 from pipelines.base.errors import PipelineError
 from pipelines.base.frames import csv_text
-from pipelines.base.metrics import headline, scores
+from pipelines.base.metric_names import headline
+from pipelines.base.metrics import scores
 from pipelines.compare.comparison import Comparison
 from pipelines.publish import manifest, readme
 from pipelines.rendering import files
@@ -42,8 +43,8 @@ def verify() -> str:
     wrong = [fault for name in names for fault in faults(name)] + readme.faults()
     if wrong:
         raise PipelineError("\n".join(wrong))
-    told = ", ".join(names) or "no study"
-    return f"{readme.README} and {REPORTS}/ ({told}) follow from the published runs"
+    studies = ", ".join(names) or "no study"
+    return f"{readme.README} and {REPORTS}/ ({studies}) follow from the published runs"
 
 
 def faults(name: str, *, sealed: bool = True) -> list[str]:

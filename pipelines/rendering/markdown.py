@@ -10,18 +10,18 @@ from pipelines.rendering.parts import Drawing, Pictures, Report, Section, Table,
 
 def render(report: Report) -> str:
     """The page; it links to the files that lie beside it, and leaves out what no replay repeats."""
-    told = [section for section in report.sections if section.reproducible]
+    sections = [section for section in report.sections if section.reproducible]
     blocks = [f"# {report.title}", *(text.markdown.strip() for text in report.lead)]
     summary = [
         f"- {judged.claim}: **{judged.verdict}**"
-        for section in told
+        for section in sections
         for part in section.parts
         if isinstance(part, Verdicts)
         for judged in part.judged
     ]
     if summary:
         blocks += ["What became of the claims that were made before the runs:", "\n".join(summary)]
-    for section in told:
+    for section in sections:
         blocks += [f"## {section.title}", *(_block(part, section) for part in section.parts)]
     left_out = [section.title for section in report.sections if not section.reproducible]
     more = f", and has more: {', '.join(left_out)}" if left_out else ""

@@ -32,7 +32,7 @@ def cell(mean: float, std: float, signed: bool = False, decimals: int | None = N
     if pd.isna(mean):
         return NOTHING
     places = decimals_of(std) if decimals is None else decimals
-    text = f"{mean:{'+' * signed}.{places}f}"
+    text = f"{mean:+.{places}f}" if signed else f"{mean:.{places}f}"
     return text if pd.isna(std) else f"{text} ± {std:.{places}f}"
 
 

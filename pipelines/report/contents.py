@@ -39,7 +39,7 @@ def shown_runs(study: Study, runs: Sequence[Run]) -> dict[Panel, list[Run]]:
     """For each data set and model, the compared methods' runs of the seed that is looked at."""
     methods = list(labels(study, control=False))
     return {
-        (dataset, model): gallery.looked_at(
+        (dataset, model): gallery.runs_to_show(
             [r for r in runs if (r.dataset.name, r.model) == (dataset, model)],
             methods,
             study.file.seeds,

@@ -30,14 +30,14 @@ def findings(study: Study, analyses: Analyses) -> list[Section]:
         "Anchors over time": anchors.section(tables, methods),
     }
     left_out = _left_out(analyses)
-    told = [
+    shown = [
         section or Section(title, [Text(f"Nothing can be told: {_WHY[title]}.{left_out}")])
         for title, section in sections.items()
     ]
-    first = told[0]
+    first = shown[0]
     if sections[first.title] is not None and left_out:
-        told[0] = Section(first.title, [*first.parts, Text(left_out.strip())])
-    return told
+        shown[0] = Section(first.title, [*first.parts, Text(left_out.strip())])
+    return shown
 
 
 def _left_out(analyses: Analyses) -> str:

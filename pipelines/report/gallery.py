@@ -51,7 +51,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownScenes:
     """The scenes of one data set and model."""
 
     scenes: Sequence[Scene]
@@ -65,11 +65,11 @@ class Shown:
     """sha256 of the analysis of each run that predicted, by the run's name."""
 
 
-Gallery = Mapping[Panel, Shown]
-_NOTHING = Shown([], None, 0, 0, {})
+Gallery = Mapping[Panel, ShownScenes]
+_NOTHING = ShownScenes([], None, 0, 0, {})
 
 
-def looked_at(runs: Sequence[Run], methods: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+def runs_to_show(runs: Sequence[Run], methods: Sequence[str], seeds: Sequence[int]) -> list[Run]:
     """Of these runs of one data set and model, those of the seed that is looked at.
 
     It is the seed with predictions of the most methods; the first such seed, and where no
@@ -80,10 +80,12 @@ def looked_at(runs: Sequence[Run], methods: Sequence[str], seeds: Sequence[int])
         seeds: in the order of the study.
     """
     by_seed = [[r for r in runs if r.seed == seed and r.method in methods] for seed in seeds]
-    return max(by_seed, key=lambda runs: (sum(bool(predicted(run)) for run in runs), len(runs)))
+    return max(
+        by_seed, key=lambda runs: (sum(bool(predicted_images(run)) for run in runs), len(runs))
+    )
 
 
-def predicted(run: Run) -> list[str]:
+def predicted_images(run: Run) -> list[str]:
     """Names of the images whose predictions `run` kept; none where its file is gone."""
     path = run.output("evaluate", "predictions.npz")
     if not path.is_file():
@@ -123,7 +125,7 @@ def collect(runs: Mapping[Panel, Sequence[Run]], wanted: int, earlier: Sequence[
     """Choose the images of every data set and model, and take what is shown of them.
 
     Args:
-        runs: of `looked_at`.
+        runs: of `runs_to_show`.
         wanted: how many images to show of each.
         earlier: a gallery.npz each, for what cannot be had here any more; they need not be there.
 
@@ -143,7 +145,7 @@ def collect(runs: Mapping[Panel, Sequence[Run]], wanted: int, earlier: Sequence[
     return gallery
 
 
-def _without_images(shown: Shown) -> Shown:
+def _without_images(shown: ShownScenes) -> ShownScenes:
     """The same with an even grey in the place of every image."""
     scenes = [
         replace(scene, image=np.full((*scene.truth.shape, 3), _GREY, np.uint8))
@@ -156,9 +158,9 @@ def _sources(runs: Sequence[Run]) -> dict[str, str]:
     return {run.name: sha256_file(run.output("evaluate", "analysis.npz")) for run in runs}
 
 
-def _panel(runs: Sequence[Run], wanted: int) -> Shown:
+def _panel(runs: Sequence[Run], wanted: int) -> ShownScenes:
     """Choose among the images that all of `runs` (of one data set and model) predicted."""
-    names = [predicted(run) for run in runs]
+    names = [predicted_images(run) for run in runs]
     runs = [run for run, stems in zip(runs, names, strict=True) if stems]
     if not runs:
         return _NOTHING
@@ -172,7 +174,7 @@ def _panel(runs: Sequence[Run], wanted: int) -> Shown:
     scenes = [
         _scene(runs, stems[index], part, scores[:, index]) for index, part in choose(mean, wanted)
     ]
-    return Shown(scenes, runs[0].seed, len(everywhere), len(stems), _sources(runs))
+    return ShownScenes(scenes, runs[0].seed, len(everywhere), len(stems), _sources(runs))
 
 
 def _scene(runs: Sequence[Run], stem: str, part: str, scores: np.ndarray) -> Scene:
@@ -244,7 +246,7 @@ def read(path: Path) -> Gallery:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise PipelineError(f"{path}: not a gallery ({error}); make the report again") from error
     return {
-        (panel["dataset"], panel["model"]): Shown(
+        (panel["dataset"], panel["model"]): ShownScenes(
             [_read_scene(scene, arrays) for scene in panel["scenes"]],
             *(panel[name] for name in ("seed", "ranked", "images", "sources")),
         )

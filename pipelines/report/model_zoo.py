@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib import metadata
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from pipelines.base.errors import PipelineError
+from pipelines.base.metric_names import MULTI_SCALE
 from pipelines.study import REFERENCE
-from pipelines.study.reference import PublishedMetric, Recipe, ReferenceFile, Result, Source
+from pipelines.study.reference import Recipe, ReferenceFile, Result, Source
+from sar.packaged import mmseg_configs
 
-_METRICS: dict[str, PublishedMetric] = {"mIoU": "mIoU", "mIoU(ms+flip)": "mIoU/multi-scale"}
+_METRICS = {"mIoU": "mIoU", "mIoU(ms+flip)": MULTI_SCALE}
 """Our names by those of metafiles."""
 
 
@@ -70,17 +70,9 @@ def zoo_source() -> Source:
     )
 
 
-def _mim() -> Path:
-    """The installed package's configs and metafiles, found without importing it."""
-    spec = find_spec("mmseg")
-    if spec is None or spec.origin is None:
-        raise PipelineError("mmseg: not installed; expected onedl-mmsegmentation")
-    return Path(spec.origin).parent / ".mim"
-
-
 @cache
 def _metafile(family: str) -> list[dict[str, Any]]:
-    path = _mim() / "configs" / family / "metafile.yaml"
+    path = mmseg_configs() / family / "metafile.yaml"
     if not path.is_file():
         raise PipelineError(f"{REFERENCE}: zoo.models: mmsegmentation has no {path.parent.name!r}")
     return YAML(typ="safe", pure=True).load(path)["Models"]
@@ -90,7 +82,7 @@ def _metafile(family: str) -> list[dict[str, Any]]:
 def _config_recipe(name: str) -> Recipe:
     from mmengine.config import Config
 
-    config = Config.fromfile(_mim() / name)
+    config = Config.fromfile(mmseg_configs().parent / name)
     backbone = config.model.backbone.get("init_cfg") or {}
     return Recipe(
         crop_size=list(config.crop_size),

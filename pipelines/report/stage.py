@@ -12,13 +12,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines.analyse.analyses import Analyses
-from pipelines.base.artifacts import Stopwatch, sha256_folder, staged, write_receipt
+from pipelines.base.artifacts import Stopwatch, sha256_folder, staged
 from pipelines.base.errors import PipelineError
 from pipelines.compare.comparison import Comparison
 from pipelines.rendering import files
 from pipelines.report.contents import shown_runs, write_files
-from pipelines.report.gallery import predicted
+from pipelines.report.gallery import predicted_images
 from pipelines.running.finished import all_finished, finished
+from pipelines.running.stage import writing
 from pipelines.study import REFERENCE, STUDY_STAGES, VIEWS, Run, Study
 
 
@@ -31,18 +32,10 @@ def report(study: Study) -> None:
     watch = Stopwatch()
     runs = all_finished(study)
     comparison, analyses = Comparison.read(study), Analyses.read(study)
-    with staged(study.folder("report")) as scratch:
-        write_files(study, runs, comparison, analyses, scratch)
-        write_receipt(
-            scratch,
-            stage="report",
-            subject=study.name,
-            parameters=study.parameters_hash("report"),
-            inputs=inputs(study),
-            digests={name: sha256_folder(scratch / name) for name in (files.TABLES, files.FIGURES)},
-            views=VIEWS,
-        )
-        watch.write(scratch)
+    with writing("report", study, inputs(study), views=VIEWS, watch=watch) as outputs:
+        write_files(study, runs, comparison, analyses, outputs.folder)
+        for name in (files.TABLES, files.FIGURES):
+            outputs.digests[name] = sha256_folder(outputs.folder / name)
 
 
 def report_partial(study: Study) -> list[Run]:
@@ -81,7 +74,7 @@ def inputs(study: Study) -> list[Path]:
         + data
         + ([REFERENCE] if REFERENCE.is_file() else [])
         + [run.output("evaluate", "analysis.npz") for run in shown]
-        + [run.output("evaluate", "predictions.npz") for run in shown if predicted(run)]
+        + [run.output("evaluate", "predictions.npz") for run in shown if predicted_images(run)]
     )
 
 

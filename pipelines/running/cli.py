@@ -77,6 +77,14 @@ def guarded(command: Callable[[], None]) -> int:
     return 0
 
 
+def study_command(
+    command: str, doc: str | None, work: Callable[[Study], str], argv: list[str] | None = None
+) -> int:
+    """Run a command that works on a whole study; `work` returns what there is to say of it."""
+    args = stage_parser(command, doc).parse_args(argv)
+    return guarded(lambda: print(work(Study.load(args.study))))
+
+
 def limit_threads(threads: int) -> None:
     """Compute with this many CPU threads, whatever the machine or the driver suggests.
 

@@ -38,7 +38,12 @@ def read_log(work: Path) -> Iterator[tuple[int, int, str, float]]:
 
 
 def whole_lines(path: Path) -> Iterator[str]:
-    """Lines of a file that another process may be writing, or was killed in writing."""
+    """Lines of a file that another process may be writing, or was killed in writing.
+
+    None where the file does not exist.
+    """
+    if not path.is_file():
+        return
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if line.endswith("\n"):
             yield line

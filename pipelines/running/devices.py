@@ -125,10 +125,10 @@ def _take(
 ) -> list[str]:
     """Lock `count` of the devices, by waiting where it must; their names, in the given order."""
     mine: list[str] = []
-    told = False
+    announced = False
     with contextlib.ExitStack() as turn:
         while not _lock(folder / "queue", turn):
-            told = told or _tell(count, devices, folder)
+            announced = announced or _announce(count, devices, folder)
             time.sleep(_POLL)
         while True:
             for name, identity in devices.items():
@@ -137,7 +137,7 @@ def _take(
                 if name not in mine and _lock(_file(folder, identity), held):
                     mine.append(name)
             if len(mine) < count:
-                told = told or _tell(count - len(mine), devices, folder)
+                announced = announced or _announce(count - len(mine), devices, folder)
                 time.sleep(_POLL)
 
 
@@ -161,7 +161,8 @@ def _release(file: int) -> None:
     os.close(file)
 
 
-def _tell(count: int, devices: dict[str, str], folder: Path) -> bool:
+def _announce(count: int, devices: dict[str, str], folder: Path) -> bool:
+    """Say on the console what is waited for; True, since then it has been said."""
     holders = []
     for name, identity in devices.items():
         with contextlib.suppress(FileNotFoundError):

@@ -1,6 +1,6 @@
 """The processes of one run, as each of them sees it: who am I, and what do the others have?
 
-torchrun (`pipelines.launch` starts it) tells each process its rank in environment variables. Rank 0
+torchrun (`launch` starts it) tells each process its rank in environment variables. Rank 0
 alone writes, publishes and tracks. Without these variables a process is the only one of its run.
 """
 

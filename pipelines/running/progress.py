@@ -73,8 +73,6 @@ def logged(work: Path) -> dict[str, Any]:
 
 def read_times(path: Path) -> dict[int, int]:
     """Unix time in milliseconds by iteration; none where no training began."""
-    if not path.is_file():
-        return {}
     marks = (line.split(",") for line in whole_lines(path))
     return {int(step): int(time) for step, time in marks}
 

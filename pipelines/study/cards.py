@@ -12,7 +12,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipelines.base.metrics import GROUPS, MULTI_SCALE
+from pipelines.base import metric_names
 from pipelines.study.digits import DigitsSpec, Split
 from pipelines.study.schema import Colour, Name, Strict
 
@@ -405,8 +405,9 @@ class DataCard(Strict):
                     f"subsets.{name}.split is {subset.split}; the data set has "
                     f"{', '.join(self.splits)}"
                 )
-            if f"mIoU/{name}" in (MULTI_SCALE, *(f"mIoU/{group}" for group in GROUPS)):
-                raise ValueError(f"subsets.{name}: mIoU/{name} is another score; rename it")
+            score = metric_names.of_subset(name)
+            if metric_names.find(score) is not None:
+                raise ValueError(f"subsets.{name}: {score} is another score; rename it")
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from pipelines.base import metric_names
 from pipelines.base.errors import PipelineError
 from pipelines.study.data import Dataset
 from pipelines.study.parameters import params_file
@@ -98,16 +99,18 @@ def _check_batch(study: Checked, dataset: str, model: str, method: str, images: 
 
 def check_claims(study: Checked) -> None:
     for claimed in study.claims:
-        kind, _, name = claimed.claim.metric.partition("/")
+        metric = metric_names.find(claimed.claim.metric)
+        asked = metric and metric.evaluation_key
         evaluation = study.evaluation_of(claimed.dataset, claimed.model)
-        if name == "multi-scale" and kind == "mIoU" and evaluation.multi_scale is None:
+        if asked and getattr(evaluation, asked) is None:
             raise PipelineError(
                 f"{study.path}: claims.{claimed.name}.metric: runs of {claimed.dataset} / "
                 f"{claimed.model} have no {claimed.claim.metric}; expected "
-                "evaluation.multi_scale for them, or a claim about others"
+                f"evaluation.{asked} for them, or a claim about others"
             )
         card = study.datasets[claimed.dataset].card
-        if kind == "IoU" and name not in card.classes:
+        name = metric_names.class_of(claimed.claim.metric)
+        if name is not None and name not in card.classes:
             raise PipelineError(
                 f"{study.path}: claims.{claimed.name}.metric: the data set {claimed.dataset!r} "
                 f"has no class {name!r}; {study.datasets[claimed.dataset].card_file} has "

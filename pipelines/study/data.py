@@ -204,23 +204,22 @@ class Weights:
         """Where fetch keeps the file, and a person may put it by hand."""
         return DOWNLOADS / self.name
 
-    @property
-    def folder(self) -> Path:
-        return MODEL_STAGES["weights"][0] / self.model
+    def folder(self, stage: str = "weights") -> Path:
+        return MODEL_STAGES[stage][0] / self.model
 
     @property
     def backbone(self) -> Path:
         """The weights by the backbone's own names."""
-        return self.folder / "backbone.safetensors"
+        return self.folder() / "backbone.safetensors"
 
     @property
     def receipt(self) -> Path:
-        return self.folder / "receipt.json"
+        return self.folder() / "receipt.json"
 
     @property
     def outputs(self) -> list[str]:
         """All that fetch writes."""
-        return stage_outputs(self.folder, MODEL_STAGES["weights"][1])
+        return stage_outputs(self.folder(), MODEL_STAGES["weights"][1])
 
     def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
         """What the weights must be, not where they are had."""

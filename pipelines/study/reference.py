@@ -11,10 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipelines.study import REFERENCE, read_params
-from pipelines.study.schema import Name, SidePixels, Strict
+from pipelines.study.schema import MetricName, Name, SidePixels, Strict
 
 Percent = Annotated[float, Field(ge=0, le=100)]
-PublishedMetric = Literal["mIoU", "mIoU/multi-scale"]
 
 
 class Recipe(Strict):
@@ -58,8 +57,8 @@ class Result(Strict):
     """The entry of `params/models` that is the same model; only then it stands beside ours."""
     plugin: str | None = None
     """Our methods with this plug-in are the same method; without it, our baseline is."""
-    metric: PublishedMetric = "mIoU"
-    """Of one scale, or averaged over several."""
+    metric: MetricName = "mIoU"
+    """What was measured, by our names: `mIoU/multi-scale` for predictions averaged over scales."""
     value: Percent | None
     """In percent; null where it is not available."""
     recipe: Recipe = Recipe()

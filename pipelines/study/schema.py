@@ -1,8 +1,8 @@
 """What may stand in the files under `params/`: strict Pydantic models, no logic.
 
 Every model forbids unknown keys and does not coerce types, so that a typing error is an error that
-names its place instead of a silently ignored setting. Data cards stand in `pipelines/cards.py`. The
-JSON schema of all these models is committed as `params/schema/*.json`.
+names its place instead of a silently ignored setting. Data cards stand in `cards`. The JSON
+schema of all these models is committed as `params/schema/*.json`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,39 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from pipelines.base import metric_names
+
+MOST_DIAGNOSTICS = 200
+"""Records of a method's diagnostics where the study names no interval: enough for a curve."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 SidePixels = Annotated[int, Field(gt=0)]
+Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
 Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+
+
+def _is_a_metric(name: str) -> str:
+    if not re.fullmatch(metric_names.pattern(), name):
+        raise ValueError(f"expected a score's name, to match pattern {metric_names.pattern()}")
+    return name
+
+
+MetricName = Annotated[
+    str,
+    AfterValidator(_is_a_metric),
+    Field(json_schema_extra={"pattern": metric_names.pattern()}),
+]
+"""A score of the whole split, or of one class; not of a subset, which only some studies have."""
 
 
 class Strict(BaseModel):
@@ -164,6 +191,31 @@ class Schedule(Strict):
     """Where the decay ends, at the last iteration."""
     warmup_iterations: Annotated[int, Field(ge=0)] = 0
     """Over how many iterations the learning rate rises; none for 0."""
+    warmup_start_factor: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the learning rate that the first step has, such as 1e-6 in the configs of SegFormer
+    and Swin; without it, one part of `warmup_iterations`."""
+
+    @model_validator(mode="after")
+    def _the_start_goes_with_a_warm_up(self) -> Schedule:
+        if self.warmup_start_factor is not None and not self.warmup_iterations:
+            raise ValueError("warmup_start_factor goes with warmup_iterations, which are 0")
+        return self
+
+
+class Photometric(Strict):
+    """How strongly `PhotoMetricDistortion` changes colours; each change half of the time.
+
+    The defaults are mmsegmentation's.
+    """
+
+    brightness_delta: Annotated[int, Field(ge=0, le=255)] = 32
+    """Greatest value that is added to all channels or taken from them, of 255."""
+    contrast_range: Range = [0.5, 1.5]
+    """Least and greatest factor on all channels."""
+    saturation_range: Range = [0.5, 1.5]
+    """Least and greatest factor on the saturation."""
+    hue_delta: Annotated[int, Field(ge=1, le=90)] = 18
+    """Greatest turn of the hue, either way, in steps of two degrees."""
 
 
 class Augmentation(Strict):
@@ -176,11 +228,14 @@ class Augmentation(Strict):
     `scale_range` multiplies; without it, their own size, which has to be one for all."""
     crop_size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     """Height and width in pixels."""
+    cat_max_ratio: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Largest share of one class in a crop: one with more is drawn anew, ten times at most. As in
+    mmsegmentation's `RandomCrop`; 1 takes the first."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability of mirroring an image, left to right."""
-    photometric: bool = False
-    """Random brightness, contrast, saturation and hue, as mmsegmentation's
-    `PhotoMetricDistortion`."""
+    photometric: bool | Photometric = False
+    """Random brightness, contrast, saturation and hue, as mmsegmentation's `PhotoMetricDistortion`:
+    at its own strengths for true, or at those given."""
 
     @model_validator(mode="after")
     def _a_random_scale_needs_a_crop(self) -> Augmentation:
@@ -207,6 +262,10 @@ class Training(Strict):
     """Iterations between checkpoints, of which the last two are kept: what a kill may cost."""
     log_interval: Annotated[int, Field(gt=0)]
     """Iterations between points of the curves."""
+    diagnostics_interval: Annotated[int, Field(gt=0)] | None = None
+    """Iterations between records of what a method says of itself, such as SAR of its anchors; the
+    analyses draw them. Without it, `log_interval`, or its least multiple with which there are 200
+    records at most."""
     validation_interval: Annotated[int, Field(gt=0)] | None = None
     """Iterations between looks at the val split, for curves only: the last checkpoint counts."""
 
@@ -317,22 +376,33 @@ class Claim(Strict):
     It is one test for each data set and model of the study, or for those that it names.
     """
 
-    metric: Annotated[
-        str, Field(pattern=r"^(mIoU|mAcc|aAcc|mIoU/(head|mid|tail|multi-scale)|IoU/.+)$")
-    ]
+    metric: MetricName
     """A score of the whole split, of a group of classes, of one class, or of several scales."""
     method: Name
     """The method of which something is expected."""
     against: Name | None = None
     """The method that it is compared with; without it, the baseline."""
-    direction: Literal["higher", "lower"]
-    """Of the difference: `method` minus `against`."""
-    margin: Annotated[float, Field(ge=0)]
-    """Points of the mean difference, in that direction, from which on the claim is reproduced."""
+    direction: Literal["higher", "lower", "within"]
+    """Of the difference, `method` minus `against`: higher or lower by more than the margin; or
+    within the margin on either side, so that the two are as good as equal."""
+    margin: Annotated[float, Field(ge=0, lt=100)]
+    """Points that the mean difference is tested against; above 0 for `within`."""
+    assumed_sd: Annotated[float, Field(gt=0)] | None = None
+    """Standard deviation of the paired difference in points, as of a pilot; without it, `check`
+    takes a measured one where there is any. It plans the pairs and judges nothing."""
+    assumed_difference: float | None = None
+    """The true difference in points that the pairs are planned for, `method` minus `against`;
+    without it 0 for `within`, and no number of pairs for the others."""
     dataset: Name | None = None
     """Only on this one; without it, a test on each."""
     model: Name | None = None
     """Only with this one; without it, a test with each."""
+
+    @model_validator(mode="after")
+    def _a_margin_has_two_sides(self) -> Claim:
+        if self.direction == "within" and not self.margin:
+            raise ValueError("direction within goes with a margin above 0")
+        return self
 
 
 class StudyFile(Strict):

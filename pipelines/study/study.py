@@ -233,15 +233,17 @@ class Study:
     @cached_property
     def claims(self) -> list[Claimed]:
         """All tests that the study makes, in the order of its file."""
-        return [
-            Claimed(name, claim, dataset, model, against, seeds)
-            for name, claim in self.file.claims.items()
-            for against in [claim.against or self.file.baseline]
-            for seeds in [self.file.paired_seeds(claim.method, against)]
-            for dataset in self.datasets
-            for model in self.models
-            if claim.dataset in (None, dataset) and claim.model in (None, model)
-        ]
+        claims = []
+        for name, claim in self.file.claims.items():
+            against = claim.against or self.file.baseline
+            seeds = self.file.paired_seeds(claim.method, against)
+            claims += [
+                Claimed(name, claim, dataset, model, against, seeds)
+                for dataset in self.datasets
+                for model in self.models
+                if claim.dataset in (None, dataset) and claim.model in (None, model)
+            ]
+        return claims
 
     @cached_property
     def weights(self) -> dict[str, Weights]:
@@ -376,6 +378,16 @@ class Study:
             if spec.seeds is None or seed in spec.seeds
         ]
 
+    @cached_property
+    def iterations(self) -> dict[int, set[tuple[str, str]]]:
+        """How long the compared methods train, each with its data sets and models."""
+        places: dict[int, set[tuple[str, str]]] = {}
+        for run in self.runs:
+            if not run.spec.control:
+                place = (run.dataset.name, run.model)
+                places.setdefault(run.training.iterations, set()).add(place)
+        return places
+
     def run(self, name: str) -> Run:
         """The run called `<dataset>/<model>/<method>/seed<k>`.
 
@@ -404,14 +416,8 @@ class Study:
                     for name, claim in self.file.claims.items()
                 }
             return parameters
-        titles = {
-            name: entry.title
-            for entries in (
-                {name: dataset.card for name, dataset in self.datasets.items()},
-                self.models,
-            )
-            for name, entry in entries.items()
-        }
+        titles = {name: dataset.card.title for name, dataset in self.datasets.items()}
+        titles |= {name: entry.title for name, entry in self.models.items()}
         unseen = {"variants", "workers"}
         file = self.file.model_dump(exclude=unseen, exclude_defaults=not defaults)
         weights = {

@@ -23,9 +23,9 @@ from pipelines.base.artifacts import write_whole
 from pipelines.running.curves import whole_lines
 from pipelines.running.progress import FAILED, LOCK, TIMES, read_times
 from pipelines.study import Run
-from pipelines.track.push import start, told, wait
+from pipelines.track.push import remember_warning, start, wait
 from pipelines.track.sync import warn_unsent
-from pipelines.track.worker import BEHIND, OVER, Task
+from pipelines.track.worker import FINISHED, SYNC_FAILS, Task
 
 FIRST = 60.0
 """Seconds of training before the curve is sent for the first time: short ones pay nothing."""
@@ -67,8 +67,8 @@ class LiveCurves(Hook):
         self._last = -1
         self._began = time.monotonic()
         self._worker: subprocess.Popen | None = None
-        self._line: socket.socket | None = None
-        self._works = True
+        self._connection: socket.socket | None = None
+        self._enabled = True
 
     def before_train(self, runner: Any) -> None:
         self._began = time.monotonic()
@@ -89,18 +89,18 @@ class LiveCurves(Hook):
 
     def guard(self, action: Callable[[], None]) -> None:
         """The training must not fail for its view: after an error there is none."""
-        if self._works:
+        if self._enabled:
             try:
                 action()
             except Exception as error:
-                self._works = False
+                self._enabled = False
                 warn_unsent(self._run.study, self._run, error)
-                told(self._run)
+                remember_warning(self._run)
 
     def close(self) -> None:
-        """Let go of the worker, which takes the training for dead if it was not told otherwise."""
-        if self._line is not None:
-            self._line.close()
+        """Let go of the worker, which takes the training for dead unless it was sent FINISHED."""
+        if self._connection is not None:
+            self._connection.close()
 
     def _begin(self, iteration: int) -> None:
         if self._times.is_file():
@@ -116,22 +116,22 @@ class LiveCurves(Hook):
             self._last = iteration
 
     def _start(self) -> None:
-        self._line, theirs = socket.socketpair()
+        self._connection, theirs = socket.socketpair()
         with theirs:
             task = Task(self._run.study, self._run, EVERY, gpu=torch.cuda.is_available())
             self._worker = start(task, theirs)
 
     def _finish(self) -> None:
-        if self._worker is None or self._line is None:
+        if self._worker is None or self._connection is None:
             return
         # Where the worker ended before its time there is nobody to talk to.
         with contextlib.suppress(ConnectionError):
-            self._line.send(OVER)
+            self._connection.send(FINISHED)
         wait(self._worker, _LAST_WAIT)
-        self._line.setblocking(False)
+        self._connection.setblocking(False)
         with contextlib.suppress(BlockingIOError, ConnectionError):
-            if self._line.recv(4096).endswith(BEHIND):
-                told(self._run)
+            if self._connection.recv(4096).endswith(SYNC_FAILS):
+                remember_warning(self._run)
 
 
 def _lock(file: int) -> None:

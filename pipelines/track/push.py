@@ -17,13 +17,13 @@ from pathlib import Path
 
 from pipelines.study import Run, Study
 from pipelines.track.sync import warn_unsent
-from pipelines.track.worker import Task
+from pipelines.track.worker import NOT_SENT, SENT, Task
 
 PATIENCE = 30
 """Seconds after which the end of a stage does not wait for the tracking store any longer."""
 
-_told: set[str] = set()
-"""Runs that this process, or its worker, has already warned about."""
+_warned: set[str] = set()
+"""Names of runs that this process, or its worker, has already warned about."""
 
 
 def push(study: Study, run: Run | None = None) -> bool:
@@ -36,34 +36,34 @@ def push(study: Study, run: Run | None = None) -> bool:
     Returns:
         Whether the store now holds all that the local files say.
     """
-    tell = run is None or run.name not in _told
+    warn = run is None or run.name not in _warned
     try:
-        status = wait(start(Task(study, run, tell=tell)), PATIENCE)
+        status = wait(start(Task(study, run, warn=warn)), PATIENCE)
         if status is None:
             raise TimeoutError(f"no end in sight after {PATIENCE} seconds")
-        if status not in (0, 3):
+        if status not in (SENT, NOT_SENT):
             raise ChildProcessError(f"the tracking process ended with status {status}")
-        return status == 0
+        return status == SENT
     # As in `sync.attempt`.
     except Exception as error:
-        if tell:
+        if warn:
             warn_unsent(study, run, error)
         return False
 
 
-def start(task: Task, line: socket.socket | None = None) -> subprocess.Popen:
+def start(task: Task, connection: socket.socket | None = None) -> subprocess.Popen:
     """Start a worker.
 
     It has a session of its own, so that an interrupt from the terminal is the work's to handle.
 
     Args:
-        line: its end of the socket that it shares with a training.
+        connection: its end of the socket that it shares with a training.
     """
     words = [sys.executable, "-m", "pipelines.track.worker"]
     # It imports the same package, however this process came by it.
     paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-    passed = () if line is None else (line.fileno(),)
+    passed = () if connection is None else (connection.fileno(),)
     with tempfile.TemporaryFile() as file:
         pickle.dump(task, file)
         file.seek(0)
@@ -89,6 +89,6 @@ def wait(worker: subprocess.Popen, seconds: float) -> int | None:
         return None
 
 
-def told(run: Run) -> None:
-    """Remember that a warning about `run` was given: one for each command is enough."""
-    _told.add(run.name)
+def remember_warning(run: Run) -> None:
+    """A warning about `run` was given: one for each command is enough."""
+    _warned.add(run.name)

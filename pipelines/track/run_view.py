@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pipelines.base.artifacts import read_json, sha256_file, sha256_json
-from pipelines.base.metrics import headline
+from pipelines.base.metric_names import headline
 from pipelines.running.curves import Curves
 from pipelines.running.progress import Progress, clock, read_progress, work_folder
 from pipelines.study import Run

@@ -79,7 +79,7 @@ def find_records(client: MlflowClient, experiment: str, run: str | None = None) 
     return index
 
 
-def bring(
+def update(
     client: MlflowClient, experiment: str, index: Index, view: View, parent: str | None = None
 ) -> str:
     """Make the store hold `view`, under the run `parent`; returns the id of its run."""
@@ -113,14 +113,14 @@ def bring(
     return run_id
 
 
-def adopt(client: MlflowClient, index: Index, parent: str) -> None:
+def put_below(client: MlflowClient, index: Index, parent: str) -> None:
     """Put every run of the experiment under `parent`, which may have replaced another."""
     for (tag, _), record in index.items():
         if tag == RUN_KEY and record.data.tags.get(_PARENT) != parent:
             client.set_tag(record.info.run_id, _PARENT, parent)
 
 
-def describe(client: MlflowClient, record: Record, text: str) -> None:
+def set_note(client: MlflowClient, record: Record, text: str) -> None:
     """Make `text` the note of a run."""
     if record.data.tags.get(NOTE) != text:
         client.set_tag(record.info.run_id, NOTE, text)

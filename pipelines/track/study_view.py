@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator
 
 from pipelines.base.artifacts import sha256_json
+from pipelines.base.metric_names import class_of
 from pipelines.study import Study
 from pipelines.track.view import STUDY_KEY, Point, View, finished, key
 
@@ -20,7 +21,7 @@ def study_view(study: Study) -> View:
         "methods": ", ".join(file.methods),
         "baseline": file.baseline,
         "seeds": ", ".join(str(seed) for seed in file.seeds),
-        "iterations": _iterations(study),
+        "iterations": ", ".join(map(str, sorted(study.iterations))),
     }
     stages = {
         name: stage
@@ -55,12 +56,6 @@ def study_view(study: Study) -> View:
     )
 
 
-def _iterations(study: Study) -> str:
-    """How long the compared methods train, each number that there is."""
-    numbers = {run.training.iterations for run in study.runs if not run.spec.control}
-    return ", ".join(str(number) for number in sorted(numbers))
-
-
 def question(study: Study) -> str:
     """What the study asks, in Markdown."""
     return f"## {study.file.title}\n\n{study.file.description.strip()}\n"
@@ -82,7 +77,7 @@ def _comparison(study: Study) -> Iterator[Point]:
     for table, wanted in columns.items():
         with study.output("compare", f"{table}.csv").open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                if row["metric"].startswith("IoU/"):
+                if class_of(row["metric"]) is not None:
                     continue
                 where = "/".join(row[name] for name in ("dataset", "model", "method", "metric"))
                 for column in wanted:

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Shown:
+class Synced:
     """What a sync left in the store."""
 
     experiment: str
@@ -27,7 +27,7 @@ class Shown:
     """The store's id of each run, by the run's name."""
 
 
-def sync(study: Study, run: Run | None = None, *, register: bool = False) -> Shown:
+def sync(study: Study, run: Run | None = None, *, register: bool = False) -> Synced:
     """Bring the store to what the local files say about `run`, or about the whole study.
 
     Args:
@@ -51,29 +51,29 @@ def sync(study: Study, run: Run | None = None, *, register: bool = False) -> Sho
         index = store.find_records(client, experiment, None if run is None else run.name)
         known = index.get((STUDY_KEY, study.name))
         if run is None or known is None:
-            parent = store.bring(client, experiment, index, study_view(study))
+            parent = store.update(client, experiment, index, study_view(study))
         else:
             # The comparison waits for the study's own sync: it changes when all runs are there.
             parent = known.info.run_id
         ids = {
-            name: store.bring(client, experiment, index, view, parent)
+            name: store.update(client, experiment, index, view, parent)
             for name, view in views.items()
         }
         if run is None:
-            store.adopt(client, index, parent)
+            store.put_below(client, index, parent)
             tables = run_tables(study, experiment, views, ids)
             note = fitting([question(study), result(study), *tables])
-            store.describe(client, index[STUDY_KEY, study.name], note)
+            store.set_note(client, index[STUDY_KEY, study.name], note)
         if register:
             for item in registry.registered_runs(study):
                 if item.name in views and not views[item.name].grows:
                     registry.register(client, item, views[item.name], ids[item.name])
     if unreadable:
         raise PipelineError("; ".join(unreadable))
-    return Shown(experiment, ids)
+    return Synced(experiment, ids)
 
 
-def attempt(study: Study, run: Run | None = None, *, register: bool = False) -> Shown | None:
+def attempt(study: Study, run: Run | None = None, *, register: bool = False) -> Synced | None:
     """`sync` as well as it can be done: what could not be sent is one warning in the log, not an
     error."""
     try:

@@ -1,11 +1,20 @@
 """The process that tracks beside the work: once at the end of a stage, or along a training.
 
-`push.start` starts it and sends it a `Task` on its standard input; along a training, the two also
-share a socket. The worker sends the curve again and again until the training says that it is over,
-or is gone: then it shows the run as failed or killed, and ends.
+`push.start` starts it and sends it a `Task` on its standard input. At the end of a stage it brings
+the store up to date once. Its exit status is then `SENT` or `NOT_SENT`, after a warning or for one
+that `Task.warn` forbids.
 
-Exit status of a task that sends once: 0 when all was sent, 3 when not, after a warning or for one
-that `Task.tell` forbids.
+Along a training it does so again and again, until the training has finished or is gone; in the
+second case it shows the run as failed or killed. The two share a socket, on which a message is one
+byte:
+
+    FINISHED    training to worker: it ended well. The worker ends without sending once more: the
+                last state is sent when the results of the training are published.
+    SYNC_FAILS  worker to training: a sync failed where the one before did not. There has been a
+                warning, so that the training need not warn when it publishes its results.
+    SYNC_WORKS  worker to training: a sync succeeded after one that failed.
+
+A training that closes its end, or is killed, without `FINISHED` has failed.
 """
 
 from __future__ import annotations
@@ -21,15 +30,14 @@ from dataclasses import dataclass
 from pipelines.running.progress import read_progress, work_folder
 from pipelines.study import Run, Study
 from pipelines.track.connection import quiet, tracking_uri
-from pipelines.track.sync import Shown, sync, warn_unsent
+from pipelines.track.sync import Synced, sync, warn_unsent
 
-OVER = b"."
-"""What a training says that ended well; its last state is sent when its results are published."""
+FINISHED, SYNC_FAILS, SYNC_WORKS = b".", b"-", b"+"
 
-BEHIND, LEVEL = b"-", b"+"
-"""What the worker says when it has begun to warn, and when it has caught up after that."""
+SENT, NOT_SENT = 0, 3
 
 _LONGEST_WAIT = 600
+"""Seconds; the pause doubles with each failure up to this."""
 
 
 @dataclass(frozen=True)
@@ -41,62 +49,64 @@ class Task:
     every: float | None = None
     """Seconds between two looks at the training of `run`; None sends once."""
     gpu: bool = False
-    tell: bool = True
+    """Whether to log the use of the machine, for a training on a GPU."""
+    warn: bool = True
     """Whether to warn when something is not sent."""
 
 
 def main(argv: list[str]) -> int:
     task: Task = pickle.load(sys.stdin.buffer)
     if task.run is None or task.every is None:
-        return 0 if _send(task, task.tell) else 3
+        return SENT if _try_to_sync(task, task.warn) else NOT_SENT
     return _follow(task, task.run, task.every, socket.socket(fileno=int(argv[0])))
 
 
-def _send(task: Task, tell: bool) -> Shown | None:
+def _try_to_sync(task: Task, warn: bool) -> Synced | None:
+    """Bring the store up to date; None, after a warning where one is wanted, when it fails."""
     try:
         return sync(task.study, task.run)
     # As in `sync.attempt`: whatever it is, the work goes on.
     except Exception as error:
-        if tell:
+        if warn:
             warn_unsent(task.study, task.run, error)
         return None
 
 
 def _follow(task: Task, run: Run, every: float, training: socket.socket) -> int:
-    """Send the run every so often, until the training says or shows that it ends."""
+    """Sync the run every so often, until the training has finished or is gone."""
     # The training's steps come first where there is not a core for each.
     os.nice(10)
-    failures, told, monitored = 0, False, ""
+    failures, warned, monitored = 0, False, ""
     while True:
-        shown = _send(task, tell=not told)
+        shown = _try_to_sync(task, warn=not warned)
         if shown is None:
             failures += 1
+            warned = True
             if failures == 1:
-                _say(training, BEHIND)
-            told = True
+                _send(training, SYNC_FAILS)
         else:
             if failures:
-                _say(training, LEVEL)
+                _send(training, SYNC_WORKS)
             failures = 0
             if task.gpu and monitored != shown.runs[run.name]:
                 monitored = shown.runs[run.name]
                 _monitor(monitored)
-        word = _listen(training, min(every * 2**failures, _LONGEST_WAIT))
-        if word == OVER:
-            return 0
-        if word is not None:
+        message = _receive(training, min(every * 2**failures, _LONGEST_WAIT))
+        if message == FINISHED:
+            return SENT
+        if message is not None:
             _wait_for_the_end(run)
-            return 0 if _send(task, tell=not told) else 3
+            return SENT if _try_to_sync(task, warn=not warned) else NOT_SENT
 
 
-def _say(training: socket.socket, word: bytes) -> None:
-    # It may be gone, which the next word from it shows.
+def _send(training: socket.socket, message: bytes) -> None:
+    # The training may be gone, which `_receive` notices.
     with contextlib.suppress(ConnectionError):
-        training.send(word)
+        training.send(message)
 
 
-def _listen(training: socket.socket, seconds: float) -> bytes | None:
-    """None when nothing was said within `seconds`, b"" when the training is gone."""
+def _receive(training: socket.socket, seconds: float) -> bytes | None:
+    """A message, None when there is none within `seconds`, or b"" when the training is gone."""
     training.settimeout(seconds)
     try:
         return training.recv(1)

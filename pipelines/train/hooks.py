@@ -17,6 +17,7 @@ from mmengine.registry import HOOKS
 
 from pipelines.base.artifacts import write_whole
 from pipelines.base.errors import PipelineError
+from pipelines.running.curves import whole_lines
 
 
 @HOOKS.register_module()
@@ -25,7 +26,7 @@ class ReseedHook(Hook):
 
     Augmentation and dropout of iteration i then do not depend on what was drawn before it: two
     methods with the same seed see the same batches, and a resumed training sees what an
-    uninterrupted one would have seen. What other processes load, `pipelines.loading` seeds alike.
+    uninterrupted one would have seen. What other processes load, `loading` seeds alike.
 
     Of several processes each draws numbers of its own, the first those of a single process: images
     of one batch must not all be flipped alike. So the same study with another number of processes
@@ -155,9 +156,4 @@ def read_diagnostics(work: Path) -> dict[str, torch.Tensor]:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of `path`; none where it does not exist."""
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            yield json.loads(line)
+    return map(json.loads, whole_lines(path))

@@ -25,7 +25,7 @@ def in_workers(loader: ConfigDict, workers: int, seed: int) -> ConfigDict:
     """The config of a training loader, made one that loads in `workers` processes.
 
     Args:
-        loader: as `config.dataloader` gives it for the split train.
+        loader: as `configs.images.dataloader` gives it for the split train.
         seed: that of `ReseedHook`.
     """
     loader = copy.deepcopy(loader)

@@ -15,12 +15,13 @@ import copy
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from pipelines.base.artifacts import Stopwatch, staged, write_receipt
+from pipelines.base.artifacts import Stopwatch
 from pipelines.base.errors import PipelineError
 from pipelines.running.cli import limit_threads
 from pipelines.running.curves import read_curves
 from pipelines.running.processes import rank
 from pipelines.running.progress import logged, work_folder
+from pipelines.running.stage import writing
 from pipelines.study import Run, Weights
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def train(run: Run) -> None:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         weights, plugin = _split_state(run, model.state_dict())
-        with staged(run.folder("train")) as scratch:
+        with writing("train", run, run.input_receipts("train"), watch=watch) as outputs:
+            scratch = outputs.folder
             save_file(weights, scratch / "weights.safetensors")
             save_file(plugin, scratch / "plugin.safetensors")
             save_file(read_diagnostics(work), scratch / "diagnostics.safetensors")
@@ -82,14 +84,7 @@ def train(run: Run) -> None:
             # Where it was trained is no property of the result.
             config.pop("work_dir")
             (scratch / "config.py").write_text(config.pretty_text, encoding="utf-8")
-            write_receipt(
-                scratch,
-                stage="train",
-                subject=run.name,
-                parameters=run.parameters_hash("train"),
-                inputs=run.input_receipts("train"),
-            )
-            watch.write(scratch, **logged(work))
+            outputs.runtime |= logged(work)
         discard(work)
 
 

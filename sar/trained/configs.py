@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sar.errors import SarError
+from sar.packaged import mmseg_configs
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -93,10 +94,7 @@ def _find(name: str) -> Path:
             f"{name}: expected a path, or what stands after :: as a path below the installed "
             "mmsegmentation's .mim/configs"
         )
-    import mmseg
-
-    packaged = Path(mmseg.__file__).parent / ".mim" / "configs" / name
-    for path in (Path(name), packaged):
+    for path in (Path(name), mmseg_configs() / name):
         if path.is_file():
             return path
     raise SarError(

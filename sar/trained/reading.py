@@ -125,7 +125,7 @@ def _assemble(
         classes = [f"class {index}" for index in range(count)]
         notes.append("neither the checkpoint nor the config names the classes")
     _check_anchors(ours, count, path)
-    said = {key: str(meta[key]) for key in ("mmseg_version", "iter") if key in meta}
+    recorded = {key: str(meta[key]) for key in ("mmseg_version", "iter") if key in meta}
     return Bundle(
         model=model,
         weights={name: weights[name] for name in sorted(weights)},
@@ -134,7 +134,7 @@ def _assemble(
         regularizer=ours,
         image_steps=config.image_steps,
         imports=config.imports,
-        source={"file": path.name, "sha256": sha256(path), **said},
+        source={"file": path.name, "sha256": sha256(path), **recorded},
         notes=notes,
     )
 

@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pipelines.base.artifacts import canonical_json, write_receipt
-from pipelines.base.metrics import class_groups, confusion_matrix, headline, scores
+from pipelines.base.class_groups import class_groups
+from pipelines.base.metric_names import headline
+from pipelines.base.metrics import confusion_matrix, scores
 from pipelines.evaluate.collector import Collector
 from pipelines.rendering import style
 from pipelines.study import Run, Study

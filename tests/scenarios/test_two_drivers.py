@@ -124,8 +124,10 @@ NEW = {f"mini/fcn_hrnet_tiny/{method}/seed1" for method in ("baseline", "sar")}
         pytest.param(edit("sar/pull.py", CODE), SAR_TRAINED | AFTER, id="code of the method"),
         pytest.param(edit("pipelines/evaluate/measure.py", CODE), EVALUATED | AFTER, id="evaluate"),
         pytest.param(
-            edit("pipelines/base/metrics.py", CODE), PREPARED | EVALUATED | AFTER, id="groups"
+            edit("pipelines/base/class_groups.py", CODE), PREPARED | EVALUATED | AFTER, id="groups"
         ),
+        pytest.param(edit("pipelines/base/metrics.py", CODE), EVALUATED | AFTER, id="scores"),
+        pytest.param(edit("pipelines/base/metric_names.py", CODE), EVALUATED | AFTER, id="names"),
         pytest.param(
             edit("pipelines/report/sections/comparison.py", CODE),
             {("report", "mini")},

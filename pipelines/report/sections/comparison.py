@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pipelines.base import metric_names
 from pipelines.base.frames import KEYS
-from pipelines.base.metrics import GROUPS, MULTI_SCALE
 from pipelines.compare.claims import says_better
 from pipelines.rendering import numbers
 from pipelines.rendering.numbers import cells, in_words, intervals
 from pipelines.rendering.parts import Section, Table, Text, run_anchor
 from pipelines.report.material import KINDS, PAIRED, Material, labels
 from pipelines.study import Study
-
-COLUMNS = {
-    "mIoU": "mIoU",
-    "mAcc": "mAcc",
-    "aAcc": "aAcc",
-    **{f"mIoU/{group}": group for group in GROUPS},
-    MULTI_SCALE: "multi-scale",
-}
-"""Metrics of the comparison table and their headings; that of several scales has a column only in
-studies that measure it."""
 
 
 def comparison_table(
@@ -37,24 +28,24 @@ def comparison_table(
         methods: names of the methods to show, with their labels.
 
     Returns:
-        Columns `KEYS`, label, seeds; `<heading>_mean` and `<heading>_std` for each of `COLUMNS`
-        (`MULTI_SCALE` where it was measured);
+        Columns `KEYS`, label, seeds; `<heading>_mean` and `<heading>_std` for each of
+        `metric_names.METRICS` (one that is not always shown only where it was measured);
         pairs, wins, `difference_mean`, `difference_std`, `difference_low` and `difference_high`:
-        mIoU minus the baseline's, and the 95 % interval of the mean.
+        mIoU minus the baseline's, and the 95 % interval of the mean; correlation of the pairs.
     """
     rows = []
     chosen = summary[summary["method"].isin(methods)]
-    measured = MULTI_SCALE in set(summary["metric"])
-    shown = {m: h for m, h in COLUMNS.items() if measured or m != MULTI_SCALE}
+    measured = set(summary["metric"])
+    shown = [m for m in metric_names.METRICS if m.always_shown or m.name in measured]
     differences = paired[paired["metric"] == "mIoU"].set_index(KEYS)
     for key, group in chosen.groupby(KEYS, sort=False):
         scores = group.set_index("metric")
         row = dict(zip(KEYS, key, strict=True)) | {"label": methods[key[-1]]}
         row["seeds"] = int(scores.loc["mIoU", "n"])
-        for metric, heading in shown.items():
-            here = scores.loc[metric] if metric in scores.index else {}
-            row[f"{heading}_mean"] = here.get("mean", np.nan)
-            row[f"{heading}_std"] = here.get("std", np.nan)
+        for metric in shown:
+            here = scores.loc[metric.name] if metric.name in scores.index else {}
+            row[f"{metric.heading}_mean"] = here.get("mean", np.nan)
+            row[f"{metric.heading}_std"] = here.get("std", np.nan)
         difference = differences.loc[key] if key in differences.index else {}
         row["pairs"] = difference.get("n", 0)
         row["wins"] = difference.get("wins", 0)
@@ -62,11 +53,13 @@ def comparison_table(
         row["difference_std"] = difference.get("std_difference", np.nan)
         row["difference_low"] = difference.get("low", np.nan)
         row["difference_high"] = difference.get("high", np.nan)
+        row["correlation"] = difference.get("correlation", np.nan)
         rows.append(row)
-    scored = [f"{heading}_{end}" for heading in shown.values() for end in ("mean", "std")]
+    scored = [f"{metric.heading}_{end}" for metric in shown for end in ("mean", "std")]
     paired_columns = [
         *("pairs", "wins"),
         *(f"difference_{statistic}" for statistic in ("mean", "std", "low", "high")),
+        "correlation",
     ]
     table = pd.DataFrame(rows, columns=[*KEYS, "label", "seeds", *scored, *paired_columns])
     return table.astype({"pairs": int, "wins": int})
@@ -77,18 +70,25 @@ def shown_comparison(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(
         {"data set": table["dataset"], "model": table["model"], "method": table["label"]}
     )
-    for heading in headings(table):
-        shown[heading] = cells(table, heading)
+    for metric in metrics_of(table):
+        shown[metric.heading] = cells(table, metric.heading)
     shown["seeds"] = table["seeds"].astype(str)
     differences = cells(table, "difference", signed=True)
     shown["mIoU difference"] = [
-        difference + ("" if pairs in (0, seeds) else f" ({pairs} pair{'s' * (pairs > 1)})")
+        difference + _pairs_note(pairs, seeds)
         for difference, pairs, seeds in zip(
             differences, table["pairs"], table["seeds"], strict=True
         )
     ]
     shown["95 % interval"] = intervals(table, "difference_low", "difference_high")
     return shown
+
+
+def _pairs_note(pairs: int, seeds: int) -> str:
+    """How many pairs a difference is of, where it is not one for each seed."""
+    if pairs in (0, seeds):
+        return ""
+    return " (1 pair)" if pairs == 1 else f" ({pairs} pairs)"
 
 
 def winners(table: pd.DataFrame, claims: pd.DataFrame) -> set[tuple[int, str]]:
@@ -103,20 +103,18 @@ def winners(table: pd.DataFrame, claims: pd.DataFrame) -> set[tuple[int, str]]:
     best = set()
     rows = table.reset_index(drop=True)
     for (dataset, model), panel in rows.groupby(["dataset", "model"], sort=False):
-        for metric, heading in COLUMNS.items():
-            if heading not in headings(table):
-                continue
-            means = panel[f"{heading}_mean"].dropna()
+        for metric in metrics_of(table):
+            means = panel[f"{metric.heading}_mean"].dropna()
             if len(means) and says_better(
-                claims, dataset, model, metric, panel.loc[means.idxmax(), "method"]
+                claims, dataset, model, metric.name, panel.loc[means.idxmax(), "method"]
             ):
-                best.add((means.idxmax(), heading))
+                best.add((means.idxmax(), metric.heading))
     return best
 
 
-def headings(table: pd.DataFrame) -> list[str]:
-    """Those of `COLUMNS` that `comparison_table` gave this table."""
-    return [heading for heading in COLUMNS.values() if f"{heading}_mean" in table]
+def metrics_of(table: pd.DataFrame) -> list[metric_names.Metric]:
+    """The metrics that `comparison_table` gave this table."""
+    return [metric for metric in metric_names.METRICS if f"{metric.heading}_mean" in table]
 
 
 def comparison(material: Material) -> Section:
@@ -127,8 +125,8 @@ def comparison(material: Material) -> Section:
         f"{kind}, study `{study.name}`: scores "
         f"on the {study.file.evaluation.split} split after {_iterations(study)} "
         "iterations, in percent, mean ± sample standard deviation over seeds; "
-        f"mIoU {PAIRED}, in points, with the 95 % BCa bootstrap interval of its mean, which is "
-        f"too narrow where seeds are few. {_multi_scale(study)}{_tested(study)}"
+        f"mIoU {PAIRED}, in points, with the 95 % t interval of its mean. "
+        f"{_multi_scale(study)}{_tested(study)}"
     )
     shown = compared_table("comparison", table, caption, found.claims)
     return Section("Comparison", [shown, *difference_sentences(study, table)])
@@ -136,7 +134,7 @@ def comparison(material: Material) -> Section:
 
 def compared_table(name: str, table: pd.DataFrame, caption: str, claims: pd.DataFrame) -> Table:
     shown = shown_comparison(table)
-    own = ["method", *headings(table)]
+    own = ["method", *(metric.heading for metric in metrics_of(table))]
     anchors = [
         dict.fromkeys(own, run_anchor(row.dataset, row.model, row.method))
         for row in table.itertuples()
@@ -162,17 +160,12 @@ def _multi_scale(study: Study) -> str:
 
 def _iterations(study: Study) -> str:
     """How long the compared methods train: one number, or those of each data set and model."""
-    places: dict[int, set[tuple[str, str]]] = {}
-    for run in study.runs:
-        if not run.spec.control:
-            place = (run.dataset.name, run.model)
-            places.setdefault(run.training.iterations, set()).add(place)
-    if len(places) == 1:
-        return str(*places)
+    if len(study.iterations) == 1:
+        return str(*study.iterations)
     pairs = [(dataset, model) for dataset in study.datasets for model in study.models]
     return ", ".join(
         f"{iterations} ({_places(study, [pair for pair in pairs if pair in here])})"
-        for iterations, here in places.items()
+        for iterations, here in study.iterations.items()
     )
 
 
@@ -209,6 +202,15 @@ def difference_sentences(study: Study, table: pd.DataFrame) -> list[Text]:
         within = in_words(row.difference_low, row.difference_high)
         sentences.append(
             f"{row.label} minus {base}{where}: mIoU {difference} points over {seeds}{within}; "
-            f"{row.label} has the higher mIoU in {row.wins} of {row.pairs}."
+            f"{row.label} has the higher mIoU in {row.wins} of {row.pairs}{_correlated(row)}."
         )
     return [Text("\n".join(f"- {sentence}" for sentence in sentences))] if sentences else []
+
+
+def _correlated(row: Any) -> str:
+    """How much of the scatter is the seed's: what pairing by seed takes out of a difference."""
+    return (
+        ""
+        if pd.isna(row.correlation)
+        else f"; over seeds the two correlate by r = {row.correlation:+.2f}"
+    )

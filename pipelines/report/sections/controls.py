@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.rendering.parts import Section, Text
+from pipelines.rendering.parts import Part, Section, Text
 from pipelines.rendering.yaml import yaml_inline
 from pipelines.report.material import Material, labels
 from pipelines.report.sections.comparison import (
@@ -24,15 +24,12 @@ def controls(material: Material) -> Section | None:
         for name, label in methods.items()
         if study.file.methods[name].training
     ]
-    return Section(
-        "Controls",
-        [
-            Text("Controls ask a question about the comparison and take no part in it."),
-            *(
-                [Text("\n".join(["What they train with differently:\n", *overrides]))]
-                * bool(overrides)
-            ),
-            compared_table("controls", table, "Scores of the controls, as above.", found.claims),
-            *difference_sentences(study, table),
-        ],
+    parts: list[Part] = [
+        Text("Controls ask a question about the comparison and take no part in it.")
+    ]
+    if overrides:
+        parts.append(Text("\n".join(["What they train with differently:\n", *overrides])))
+    parts.append(
+        compared_table("controls", table, "Scores of the controls, as above.", found.claims)
     )
+    return Section("Controls", [*parts, *difference_sentences(study, table)])

@@ -13,7 +13,7 @@ from pipelines.rendering import style
 from pipelines.rendering.numbers import listed
 from pipelines.rendering.parts import Drawing, Picture, Pictures, Section, Text
 from pipelines.rendering.style import fixed, painted
-from pipelines.report.gallery import Panel, Scene, Shown
+from pipelines.report.gallery import Panel, Scene, ShownScenes
 from pipelines.report.material import Material, labels
 
 _CELL = 2.0
@@ -128,7 +128,7 @@ def predictions(material: Material) -> Section:
     return Section("Predictions", [Pictures(drawing, rows, legend), *without])
 
 
-def _chosen(key: Panel, shown: Shown, split: str) -> str:
+def _chosen(key: Panel, shown: ShownScenes, split: str) -> str:
     words = f"{' / '.join(key)}: seed {shown.seed}, {len(shown.scenes)} of "
     if shown.ranked == shown.images:
         return f"{words}all {shown.images} images of the {split} split"

@@ -126,7 +126,8 @@ def _commit(runtime: Mapping[str, Any]) -> str:
         return NOT_RECORDED
     if runtime["commit"] is None:
         return "outside git"
-    return runtime["commit"][:8] + "+" * bool(runtime["dirty"])
+    commit = runtime["commit"][:8]
+    return f"{commit}+" if runtime["dirty"] else commit
 
 
 def _lock(train: Mapping[str, Any]) -> str:
@@ -160,8 +161,9 @@ def _energy(train: Mapping[str, Any]) -> str:
     kinds = {"CPU": "cpu_energy_joules", "GPU": "gpu_energy_joules"}
     if not train.keys() & kinds.values():
         return NOT_RECORDED
-    told = {kind: train[key] for kind, key in kinds.items() if train.get(key) is not None}
-    return ", ".join(f"{kind} {joules / 1000:.1f} kJ" for kind, joules in told.items()) or NOT_TOLD
+    measured = {kind: train[key] for kind, key in kinds.items() if train.get(key) is not None}
+    words = [f"{kind} {joules / 1000:.1f} kJ" for kind, joules in measured.items()]
+    return ", ".join(words) or NOT_TOLD
 
 
 def _known(runtime: Mapping[str, Any], key: str, words: Callable[[Any], str]) -> str:

@@ -31,8 +31,8 @@ class PretrainedBackboneHook(Hook):
         if runner.iter:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        told = load_backbone(model.backbone, load_file(self.file), self.file)
-        runner.logger.info(told)
+        summary = load_backbone(model.backbone, load_file(self.file), self.file)
+        runner.logger.info(summary)
 
 
 def load_backbone(backbone: nn.Module, state: dict[str, Tensor], source: str | Path) -> str:
@@ -51,24 +51,24 @@ def load_backbone(backbone: nn.Module, state: dict[str, Tensor], source: str | P
     missing = [name for name in own if name not in state]
     unknown = [name for name in state if name not in own and not _counts(name)]
     misshapen = [name for name in matched if own[name].shape != state[name].shape]
-    told = (
+    summary = (
         f"backbone: {len(matched)} of {len(own)} tensors from {source}; missing there: "
         f"{_groups(missing)}; of no use here: {_groups(unknown)}"
     )
     if misshapen:
         name = misshapen[0]
         raise PipelineError(
-            f"{told}; of another shape: {_groups(misshapen)}, such as {name} with "
+            f"{summary}; of another shape: {_groups(misshapen)}, such as {name} with "
             f"{tuple(state[name].shape)}, expected {tuple(own[name].shape)}: these are weights of "
             "another architecture"
         )
     if 2 * len(matched) <= len(own):
         raise PipelineError(
-            f"{told}: expected more than half of the backbone: these are weights of another "
+            f"{summary}: expected more than half of the backbone: these are weights of another "
             "architecture, or pretrained.prefix is wrong"
         )
     backbone.load_state_dict(state, strict=False)
-    return told
+    return summary
 
 
 def _counts(name: str) -> bool:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.base.metrics import SubsetScores, class_groups, confusion_matrix, headline, scores
+from pipelines.base.metric_names import headline
+from pipelines.base.metrics import SubsetScores, confusion_matrix, scores
 
 CLASSES = ["road", "car", "pole", "sign", "void-like"]
 GROUPS = {"head": ["road", "car"], "mid": ["pole"], "tail": ["sign", "void-like"]}
@@ -98,11 +99,6 @@ def test_a_split_of_void_has_no_scores():
 def test_impossible_class_ids_are_errors(truth, prediction, message):
     with pytest.raises(ValueError, match=message):
         confusion_matrix(np.array(truth), np.array(prediction), 5, 255)
-
-
-def test_groups_are_thirds_by_training_share():
-    share = {"a": 0.1, "b": 0.5, "c": 0.05, "d": 0.2, "e": 0.15}
-    assert class_groups(share) == {"head": ["b", "d"], "mid": ["e", "a"], "tail": ["c"]}
 
 
 def test_a_subset_is_scored_as_if_it_were_the_split():

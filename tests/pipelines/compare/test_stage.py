@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.base import metric_names
 from pipelines.base.artifacts import canonical_json
 from pipelines.base.errors import PipelineError
-from pipelines.base.metrics import MULTI_SCALE
-from pipelines.compare import comparison
+from pipelines.base.metric_names import MULTI_SCALE
 from pipelines.compare import stage as compare
 from pipelines.compare.__main__ import main as compare_main
 from pipelines.compare.comparison import Comparison, flat_scores
@@ -31,7 +31,7 @@ def test_runs_csv_holds_every_score_of_every_run(fabricate):
         rows = runs[(runs["method"] == run.method) & (runs["seed"] == run.seed)]
         written = dict(zip(rows["metric"], rows["value"], strict=True))
         assert written == pytest.approx(flat_scores(metrics), rel=1e-9)
-        assert list(written)[:6] == [name for name in comparison.SCORES if name != MULTI_SCALE]
+        assert list(written)[:6] == [name for name in metric_names.names() if name != MULTI_SCALE]
         assert list(written)[6:] == ["IoU/ground", "IoU/9", "IoU/rare_one", "IoU/null"]
 
 

@@ -1,142 +1,66 @@
-"""Loaders of prepared data: images of several kinds and sizes."""
+"""The config of a training: what a study's recipe becomes."""
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
 import pytest
+import torch
 
-from pipelines.base.errors import PipelineError
+from pipelines.fetch.stage import fetch
 from pipelines.prepare.stage import prepare
-from pipelines.study import Study, read_params
-from pipelines.study.schema import ModelEntry
+from pipelines.study import Study
 from tests.pipelines import mini
-from tests.pipelines.prepare import raw
-
-SIZES = [(40, 52), (52, 40), (40, 52), (20, 60)]
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch):
-    """A function: a study of data whose images are JPEG and PNG of the given sizes."""
+def configured(tmp_path, monkeypatch):
+    """A function: the config of a training of `mini` with other values of `training`."""
+    from pipelines.configs.training import training_config
+
     monkeypatch.chdir(tmp_path)
 
-    def prepared(sizes, **augmentation) -> Study:
-        training = mini.study_file()["training"] | {"validation_interval": None}
-        training["augmentation"] = {"crop_size": [32, 48]} | augmentation
-        mini.write_params(tmp_path, datasets=["mine"], training=training)
-        dataset = raw.fetched(raw.card())
-        for split in ("train", "test"):
-            for index, size in enumerate(sizes):
-                suffix = ".jpg" if index % 2 else ".png"
-                image, label = raw.picture(index, size), raw.truth(index, size)
-                raw.write(dataset, {f"images/{split}/{index}{suffix}": image})
-                raw.write(dataset, {f"labels/{split}/{index}.png": label})
-        dataset.card_file.write_text(json.dumps(dataset.card.model_dump(exclude_defaults=True)))
-        prepare(dataset, jobs=1)
-        return Study.load("mini")
+    def config(**training):
+        mini.write_params(tmp_path, training=mini.study_file()["training"] | training)
+        run = Study.load("mini").runs[0]
+        fetch(run.dataset)
+        prepare(run.dataset, jobs=1)
+        return training_config(run, Path("work"))
 
-    return prepared
+    return config
 
 
-@pytest.fixture
-def loaded():
-    """A function: the loader that a config stands for."""
-    from mmengine.registry import init_default_scope
-    from mmengine.runner import Runner
-    from mmseg.utils import register_all_modules
+@pytest.mark.parametrize(
+    ("start", "first"), [({}, 0.01), ({"warmup_start_factor": 1e-6}, 0.05 * 1e-6)]
+)
+def test_the_learning_rate_rises_from_where_the_study_says(configured, start, first):
+    from mmengine.optim import LinearLR
 
-    register_all_modules()
-    init_default_scope("mmseg")
-    return lambda config: Runner.build_dataloader(config, seed=0)
-
-
-def test_all_images_of_a_split_are_evaluated_whatever_their_kind(study, loaded):
-    from pipelines.configs.images import dataloader, evaluation_pipeline
-
-    run = study([(16, 20)] * 4).runs[0]
-    loader = loaded(dataloader(run.dataset, "test", 2, evaluation_pipeline(run)))
-    batches = list(loader)
-    assert [len(batch["inputs"]) for batch in batches] == [2, 2]
-    samples = [sample for batch in batches for sample in batch["data_samples"]]
-    assert sorted(sample.img_path.rpartition("/")[2] for sample in samples) == [
-        *("0.png", "1.jpg", "2.png", "3.jpg")
-    ]
-    for sample in samples:
-        index = int(sample.img_path.rpartition("/")[2][0])
-        assert (sample.gt_sem_seg.data[0].numpy() == raw.truth(index, (16, 20))).all()
-    assert loader.dataset.metainfo["classes"] == list(raw.CLASSES)
+    config = configured(schedule={"warmup_iterations": 5} | start)
+    warmup = dict(config.param_scheduler[0])
+    assert (warmup.pop("type"), warmup["end"]) == ("LinearLR", 5)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=config.optim_wrapper.optimizer.lr)
+    schedule = LinearLR(optimizer, **warmup)
+    rates = []
+    for _ in range(6):
+        rates += schedule.get_last_value()
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(first)
+    assert rates == sorted(rates) and rates[4] == pytest.approx(0.05)
 
 
-def test_images_of_unequal_sizes_are_evaluated_one_by_one(study, loaded):
-    from pipelines.configs.images import dataloader, evaluation_pipeline
-
-    run = study(SIZES).runs[0]
-    batches = list(loaded(dataloader(run.dataset, "test", 4, evaluation_pipeline(run))))
-    shapes = sorted(tuple(image.shape[1:]) for batch in batches for image in batch["inputs"])
-    assert (len(batches), shapes) == (4, sorted(SIZES))
-
-
-def test_images_smaller_than_the_crop_are_padded_with_void(study, loaded):
-    from mmengine.registry import MODELS
-
-    from pipelines.configs.images import dataloader, training_pipeline
-    from pipelines.configs.model import baseline_model
-
-    run = study(SIZES).runs[0]
-    batches = iter(loaded(dataloader(run.dataset, "train", 8, training_pipeline(run))))
-    preprocess = MODELS.build(baseline_model(run)["data_preprocessor"])
-    batch = next(batches)
-    padded = preprocess(batch, training=True)
-    assert tuple(padded["inputs"].shape) == (8, 3, 32, 48)
-    small = [sample for sample in padded["data_samples"] if "3.jpg" in sample.img_path]
-    assert small
-    for sample in small:
-        label = sample.gt_sem_seg.data[0].numpy()
-        assert label.shape == (32, 48)
-        assert (label[20:] == 255).all()
-        assert (label[:20] < 3).all()
-
-
-def test_a_scale_of_images_of_unequal_sizes_needs_a_base_size(study):
-    from pipelines.configs.images import training_pipeline
-
-    run = study(SIZES, scale_range=[0.5, 2.0]).runs[0]
-    with pytest.raises(PipelineError, match="mini.yaml: training.augmentation.base_size"):
-        training_pipeline(run)
-
-
-def test_the_base_size_is_what_is_scaled(study, loaded):
-    from pipelines.configs.images import dataloader, training_pipeline
-
-    run = study(SIZES, scale_range=[1.0, 1.0], base_size=[30, 60]).runs[0]
-    pipeline = [step for step in training_pipeline(run) if step["type"] != "RandomCrop"]
-    batch = next(iter(loaded(dataloader(run.dataset, "train", 8, pipeline))))
-    for sample in batch["data_samples"]:
-        height, width = sample.img_shape
-        assert max(height, width) <= 60 and min(height, width) <= 30
-        assert max(height, width) == 60 or min(height, width) == 30
-
-
-def test_the_report_finds_images_of_either_kind(study):
-    from pipelines.report.gallery import _pixels
-
-    run = study([(16, 20)] * 2).runs[0]
-    for stem in ("0", "1"):
-        assert _pixels(run, "images", stem).shape == (16, 20, 3)
-        assert (_pixels(run, "labels", stem) == raw.truth(int(stem), (16, 20))).all()
-    (run.dataset.prepared / "images/test/1.jpg").unlink()
-    with pytest.raises(PipelineError, match=r"test/1.png: not found; run python -m pipelines.prep"):
-        _pixels(run, "images", "1")
-
-
-def test_an_entry_may_delete_what_its_config_has_and_stays_as_it_is():
-    """Merging takes `_delete_` out of what it merges."""
-    from pipelines.configs.model import entry_config
-
-    entry = read_params(mini.ROOT / "params/models/fcn_mobilenetv2.yaml", ModelEntry)
-    before = entry.model_dump()
-    for _ in range(2):
-        backbone = entry_config("fcn_mobilenetv2", entry).model.backbone
-        assert backbone.type == "MobileNetV2" and "extra" not in backbone
-    assert entry.model_dump() == before
+@pytest.mark.parametrize(
+    ("recipe", "interval"),
+    [
+        ({}, 1),
+        ({"iterations": 200}, 1),
+        ({"iterations": 201}, 2),
+        ({"iterations": 5000, "log_interval": 10}, 30),
+        ({"iterations": 5000, "diagnostics_interval": 7}, 7),
+    ],
+)
+def test_diagnostics_are_200_records_at_most_or_as_the_study_says(configured, recipe, interval):
+    hooks = {hook["type"]: hook for hook in configured(**recipe).custom_hooks}
+    assert hooks["DiagnosticsHook"]["interval"] == interval
+    assert hooks["ReseedHook"]["priority"] == "VERY_LOW"

@@ -138,14 +138,14 @@ PRETRAINED = {"file": "net.pth", "urls": ["http://127.0.0.1:9/net.pth"], "sha256
 
 CODE = """
 import json
-from pipelines.drivers.code import code
+from pipelines.drivers.code import code_files
 from pipelines.study import DATASET_STAGES, RUN_STAGES, STUDY_STAGES, Study
 
 study = Study.load("mini")
-found = [(("fetch", model), code("weights")) for model in study.weights]
-found += [((stage, name), code(stage)) for stage in DATASET_STAGES for name in study.datasets]
-found += [((stage, run.name), code(stage, run)) for stage in RUN_STAGES for run in study.runs]
-found += [((stage, study.name), code(stage)) for stage in STUDY_STAGES]
+found = [(("fetch", model), code_files("weights")) for model in study.weights]
+found += [((stage, name), code_files(stage)) for stage in DATASET_STAGES for name in study.datasets]
+found += [((stage, run.name), code_files(stage, run)) for stage in RUN_STAGES for run in study.runs]
+found += [((stage, study.name), code_files(stage)) for stage in STUDY_STAGES]
 print(json.dumps([(key, [path.as_posix() for path in paths]) for key, paths in found]))
 """
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.base.errors import PipelineError
 from pipelines.drivers import imports
 from tests.pipelines.mini import ROOT
 
@@ -43,19 +44,49 @@ def test_a_closure_follows_every_kind_of_import(place):
     modules = {f"house/{name}.py" for name in ("a", "b", "c", "room/d", "room/f")} | {"other.py"}
     assert names(place, "house.a") == packages | modules
     # `value` may be a name in the package; the packages passed on the way to a module are not.
-    assert names(place, "house.a", plain=["house"]) == (
+    assert names(place, "house.a", passed_through=["house"]) == (
         modules | {"house/room/__init__.py", "shed.py"}
     )
-    assert names(place, "house.a", skip=["house.room", "other"], plain=["house"]) == {
+    assert names(place, "house.a", skip=["house.room", "other"], passed_through=["house"]) == {
         *("house/a.py", "house/b.py", "house/c.py")
     }
+
+
+def test_relative_imports_begin_at_the_package(place):
+    (place / "house/room").mkdir(parents=True)
+    for name in ("__init__", "a", "b", "room/__init__", "room/c", "room/d", "room/b"):
+        (place / f"house/{name}.py").write_text("")
+    (place / "house/a.py").write_text("from . import b\n")
+    (place / "house/room/c.py").write_text("from .. import a\nfrom . import d\n")
+    (place / "house/room/__init__.py").write_text("from .b import value\n")
+    assert names(place, "house.room.c") == {
+        f"house/{name}.py"
+        for name in ("__init__", "a", "b", "room/__init__", "room/b", "room/c", "room/d")
+    }
+    assert names(place, "house.a") == {f"house/{name}.py" for name in ("__init__", "a", "b")}
+
+
+def test_what_is_not_for_typing_counts(place):
+    for name in ("here", "there"):
+        (place / f"{name}.py").write_text("")
+    (place / "a.py").write_text(
+        "if not TYPE_CHECKING:\n    import here\n"
+        "if typing.TYPE_CHECKING:\n    import typed\nelse:\n    import there\n"
+    )
+    assert names(place, "a") == {"a.py", "here.py", "there.py"}
+
+
+def test_a_file_that_is_not_python_is_named(place):
+    (place / "a.py").write_text("import json\ndef f(:\n")
+    with pytest.raises(PipelineError, match=r"a.py:2: .*expected valid Python"):
+        names(place, "a")
 
 
 def test_templates_beside_a_module_belong_to_it(place):
     (place / "page/templates/parts").mkdir(parents=True)
     for name in ("html.py", "templates/page.css", "templates/parts/a.j2", "notes.txt"):
         (place / "page" / name).write_text("")
-    assert names(place, "page.html", plain=["page"]) == {
+    assert names(place, "page.html", passed_through=["page"]) == {
         *("page/html.py", "page/templates/page.css", "page/templates/parts/a.j2")
     }
 
@@ -75,17 +106,28 @@ def test_a_fingerprint_is_of_the_code_alone(text, same):
     assert (imports.parse(text).fingerprint == expected) is same
 
 
+def test_a_fingerprint_does_not_depend_on_where_a_project_lies(place):
+    paths = []
+    for project in ("one", "two"):
+        (place / project).mkdir()
+        paths.append(place / project / "a.py")
+        paths[-1].write_text("value = 1\n")
+    one, two = (imports.fingerprint([path], [ROOT, path.parent]) for path in paths)
+    assert one == two
+    assert imports.fingerprint([paths[0]], [place]) != one
+
+
 def test_what_was_found_is_kept_for_the_next_process(place, monkeypatch):
     path = place / "a.py"
     path.write_text("import b\n")
-    first = imports.read(path)
-    imports.save()
+    first = imports.source_of(path)
+    imports.save_cache()
     imports._cache.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(imports, "parse", lambda text: pytest.fail("parsed again"))
-        assert imports.read(path) == first
+        assert imports.source_of(path) == first
     path.write_text("import other\n")
-    assert imports.read(path).imports == ["other"]
+    assert imports.source_of(path).imports == ["other"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 0, "files": {}}', "\x00"])
@@ -93,7 +135,7 @@ def test_a_broken_cache_is_made_anew(place, text):
     (place / "a.py").write_text("import b\n")
     (place / "work").mkdir()
     (place / "work/imports.json").write_text(text)
-    assert imports.read(place / "a.py").imports == ["b"]
+    assert imports.source_of(place / "a.py").imports == ["b"]
 
 
 def graph() -> dict[str, set[str]]:
@@ -106,7 +148,9 @@ def graph() -> dict[str, set[str]]:
     return {
         name: {
             other
-            for other in (imports.module_of(each, [ROOT]) for each in imports.named(path, name))
+            for other in (
+                imports.module_of(each, [ROOT]) for each in imports.imported_names(path, name)
+            )
             if other in files and other != name
         }
         for name, path in files.items()
@@ -158,5 +202,5 @@ def test_a_stage_imports_earlier_stages_only():
 
 
 def test_analyse_does_not_draw():
-    drawn = imports.closure(["pipelines.analyse.stage"], [ROOT], plain=["pipelines"])
-    assert not [path for path in drawn if "matplotlib" in " ".join(imports.read(path).imports)]
+    drawn = imports.closure(["pipelines.analyse.stage"], [ROOT], passed_through=["pipelines"])
+    assert not [path for path in drawn if "matplotlib" in " ".join(imports.source_of(path).imports)]

@@ -15,6 +15,7 @@ from mmseg.models.segmentors import SegTTAModel
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import interpolate
 
+from pipelines.base import metric_names
 from pipelines.base.artifacts import read_json
 from pipelines.base.errors import PipelineError
 from pipelines.base.metrics import scores
@@ -174,6 +175,18 @@ def test_evaluate_keeps_the_single_scale_scores_and_adds_the_others(evaluated):
     headline = read_json(run.output("evaluate", "scores.json"))
     assert headline["mIoU/multi-scale"] == added["mIoU"] != headline["mIoU"] == single["mIoU"]
     assert flat_scores(metrics | {"multi-scale": added})["mIoU/multi-scale"] == added["mIoU"]
+
+
+def test_a_registered_metric_that_is_counted_is_in_scores_json(evaluated, monkeypatch):
+    new = metric_names.Metric("mIoU/boundary", "boundary", ("boundary", "mIoU"))
+    monkeypatch.setattr(metric_names, "METRICS", (*metric_names.METRICS, new))
+    monkeypatch.setattr(
+        "pipelines.evaluate.measure.scores",
+        lambda *counted: scores(*counted) | {"boundary": {"mIoU": 12.5}},
+    )
+    run = evaluated()
+    evaluate(run)
+    assert read_json(run.output("evaluate", "scores.json"))["mIoU/boundary"] == 12.5
 
 
 def test_a_model_without_one_score_a_class_is_refused(evaluated):

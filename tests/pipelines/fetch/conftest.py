@@ -57,8 +57,9 @@ class Project:
 
     def start(self, setup: str = "", stderr: int = subprocess.PIPE) -> subprocess.Popen:
         """The command of the stage in a process of its own, after the Python lines `setup`."""
-        main = "from pipelines.fetch.__main__ import main"
-        code = f"{setup}\nimport sys\n{main}\nsys.exit(main())"
+        code = (
+            f"{setup}\nimport sys\nfrom pipelines.fetch import __main__\nsys.exit(__main__.main())"
+        )
         return subprocess.Popen(
             [sys.executable, "-c", code, "--dataset", NAME],
             cwd=self.root,

@@ -67,7 +67,7 @@ def test_a_file_is_verified_and_comes_with_a_receipt_that_no_replay_changes(entr
     fetch_backbone(weights)
     assert weights.receipt.read_bytes() == receipt
     assert len(server.requests) == 1
-    assert {path.name for path in weights.folder.iterdir()} == {
+    assert {path.name for path in weights.folder().iterdir()} == {
         *("backbone.safetensors", "receipt.json", "runtime.json")
     }
 

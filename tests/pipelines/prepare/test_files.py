@@ -45,7 +45,8 @@ def test_it_writes_the_canonical_layout():
     assert (label == np.where(void == 9, 255, void)).all()
     info = read_json(dataset.info)
     assert info.keys() == {
-        *("classes", "palette", "ignore_index", "counts", "digests", "pixel_share", "groups")
+        *("classes", "palette", "ignore_index", "counts", "digests", "pixel_share", "groups"),
+        *("image_count", "labelled_pixels"),
     }
     assert info["counts"] == {"train": 3, "test": 3}
     assert info["digests"].keys() == {"train", "test"}

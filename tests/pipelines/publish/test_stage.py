@@ -60,13 +60,13 @@ def test_pages_of_docs_show_the_table_too_and_check_sees_them(published, capsys)
     page.parent.mkdir()
     page.write_text(EMPTY)
     other.write_text("# No table\n")
-    assert publish.main(["--check"]) == 2
+    assert publish_main(["--check"]) == 2
     assert "docs/results.md: the table of mini" in capsys.readouterr().err
     publish.publish(published)
     assert page.read_text(encoding="utf-8") == Path("README.md").read_text(encoding="utf-8")
-    assert other.read_text() == "# No table\n" and publish.main(["--check"]) == 0
+    assert other.read_text() == "# No table\n" and publish_main(["--check"]) == 0
     page.write_text("<!-- table:mini -->\n")
-    assert publish.main(["--check"]) == 2
+    assert publish_main(["--check"]) == 2
     assert "docs/results.md: <!-- table:mini --> is not followed" in capsys.readouterr().err
 
 

@@ -30,7 +30,7 @@ def action(run):
         raise PipelineError("the second one does not want to")
     time.sleep(600)
 
-args = stage_parser(None, runs=True).parse_args()
+args = stage_parser("job", None, runs=True).parse_args()
 sys.exit(guarded(lambda: in_processes("job", None, chosen_runs(args), action, "objects")))
 """
 RUN = f"mini/{mini.MODEL}/sar/seed0"

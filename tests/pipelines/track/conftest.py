@@ -23,7 +23,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     # MLflow keeps one connection for each URI, which a relative one would lead to another folder.
     monkeypatch.setattr(connection, "DEFAULT_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setattr(push, "_told", set())
+    monkeypatch.setattr(push, "_warned", set())
     return tmp_path
 
 

@@ -11,6 +11,7 @@ from pipelines.report import model_zoo
 from pipelines.report.sections import published_numbers
 from pipelines.study import REFERENCE, Study, params_file, params_names, read_params, reference
 from pipelines.study.schema import ModelEntry
+from sar.packaged import mmseg_configs
 
 ROOT = Path(__file__).parents[4]
 
@@ -75,10 +76,10 @@ def test_the_zoo_s_architectures_are_our_entries(committed):
     assert len(names) >= 5
     for name in sorted(names):
         entry = read_params(params_file("models", name), ModelEntry)
-        ours = Config.fromfile(model_zoo._mim() / "configs" / entry.config)
+        ours = Config.fromfile(mmseg_configs() / entry.config)
         ours.merge_from_dict({"model": entry.model})
         stem = committed.zoo.models[name]
-        theirs = next((model_zoo._mim() / "configs").glob(f"{stem}_*xb*.py"))
+        theirs = next(mmseg_configs().glob(f"{stem}_*xb*.py"))
         theirs = Config.fromfile(theirs)
         for key in ("type", "depth", "embed_dims", "num_layers", "depths", "extra"):
             # As text, where a list is what a tuple is.

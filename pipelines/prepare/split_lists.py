@@ -1,6 +1,6 @@
 """Draw the split lists of a data set that has none of its own, to be committed.
 
-`python -m pipelines.prepare.draw --dataset ccp --sizes train=604 val=100 test=300` writes
+`python -m pipelines.prepare.split_lists --dataset ccp --sizes train=604 val=100 test=300` writes
 `params/datasets/splits/ccp/{train,val,test}.txt`, a stem a line, which the card's `list` keys name.
 It reads what fetch brought. The rule:
 
@@ -125,7 +125,7 @@ def write_lists(dataset: Dataset, sizes: Mapping[str, int], seed: int, folder: P
     for name, images in drawn.items():
         lines = "".join(f"{pairs[image].stem}\n" for image in images)
         (folder / f"{name}.txt").write_text(lines, encoding="utf-8")
-    for line in _told(pairs, holds, groups, drawn, card.classes):
+    for line in _summary(pairs, holds, groups, drawn, card.classes):
         print(line)
 
 
@@ -134,13 +134,14 @@ def _held(pair: Pair, dataset: Dataset) -> np.ndarray:
     return np.bincount(label.ravel(), minlength=256)[: len(dataset.card.classes)] > 0
 
 
-def _told(
+def _summary(
     pairs: Sequence[Pair],
     holds: np.ndarray,
     groups: np.ndarray,
     drawn: Mapping[str, Sequence[int]],
     classes: Sequence[str],
 ) -> Iterator[str]:
+    """Lines on what was drawn: which images are nearly equal, and in how many each class is."""
     for group in np.flatnonzero(np.bincount(groups) > 1):
         alike = [pairs[image].stem for image in np.flatnonzero(groups == group).tolist()]
         yield f"nearly equal: {' '.join(alike)}"
@@ -159,7 +160,7 @@ def _size(text: str) -> tuple[str, int]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m pipelines.prepare.draw",
+        prog="python -m pipelines.prepare.split_lists",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.prepare.draw import draw, main, nearly_equal, thumbnail
+from pipelines.prepare.split_lists import draw, main, nearly_equal, thumbnail
 from pipelines.study import Dataset
 from tests.pipelines.mini import ROOT
 from tests.pipelines.prepare import raw

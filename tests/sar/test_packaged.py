@@ -1,0 +1,24 @@
+"""Where the installed mmsegmentation keeps its configs."""
+
+import subprocess
+import sys
+
+import pytest
+
+from sar import packaged
+from sar.errors import SarError
+
+
+def test_the_configs_are_found_without_importing_mmsegmentation():
+    program = (
+        "import sys; from sar.packaged import mmseg_configs; "
+        "assert (mmseg_configs() / '_base_/models/fcn_hr18.py').is_file(); "
+        "assert 'mmseg' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_without_mmsegmentation_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(packaged, "find_spec", lambda name: None)
+    with pytest.raises(SarError, match="expected onedl-mmsegmentation"):
+        packaged.mmseg_configs()
