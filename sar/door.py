@@ -69,7 +69,8 @@ def attach(model_cfg: Config, method: type[nn.Module], **options: Any) -> Config
         only: dumped and read again, it builds the same model.
 
     Raises:
-        UnsupportedModelError: for a model that the method cannot enter, or that has one already.
+        sar.support.UnsupportedModelError: for a model that the method cannot enter, or that has
+            one already.
         ValueError: for an option that is not known or out of range.
         TypeError: if ``model_cfg`` is no mapping.
     """

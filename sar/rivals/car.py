@@ -29,7 +29,7 @@ def class_aware_losses(
     c2p_threshold: float = 0.25,
 ) -> dict[str, Tensor]:
     """The three terms without weights. mu are the means of the batch, 0 for an absent class; sg
-    stops the gradient; R_ij and R_pj are softmax over j.
+    stops the gradient; R_ij and R_pj are softmax over j::
 
         c2c   = (mean_i sum_j!=i max(R_ij - t / (K - 1), 0))^2,  R_i = softmax(mu_i.sg(mu) / sqrt C)
         c2p   = the same of pixels, R_p = softmax(f_p.sg(mu) / sqrt C), |sg(mu)_y|^2 for f_p.mu_y

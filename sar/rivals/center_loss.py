@@ -17,7 +17,7 @@ __all__ = ["CenterLoss", "apply_center_loss"]
 
 
 class CenterLoss(nn.Module):
-    """weight * mean over labelled pixels of |f - c_y|^2 / C, with centres c ~ N(0, 1) at first.
+    """weight * mean over labelled pixels of ``|f - c_y|^2 / C``, with centres c ~ N(0, 1) at first.
 
     The source has no 1 / C; SAR's pull has it, and so has this, that the weights of both mean the
     same. After each loss the centres move by ``center_lr`` times the gradient of the unweighted
