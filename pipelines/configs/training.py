@@ -126,7 +126,9 @@ def optim_wrapper(run: Run) -> dict[str, Any]:
         PipelineError: for fp16 without a GPU.
     """
     entry = run.entry
-    parts = {"accumulative_counts": entry.accumulate} if entry.accumulate > 1 else {}
+    parts: dict[str, Any] = (
+        {"accumulative_counts": entry.accumulate} if entry.accumulate > 1 else {}
+    )
     parts |= _optimizer(run.training.optimizer)
     if run.spec.plugin is not None and run.training.optimizer.weight_decay:
         # What a method trains of its own has no gradient most of the time: decay alone would move

@@ -162,7 +162,7 @@ def _energy(train: Mapping[str, Any]) -> str:
     if not train.keys() & kinds.values():
         return NOT_RECORDED
     measured = {kind: train[key] for kind, key in kinds.items() if train.get(key) is not None}
-    words = (f"{kind} {joules / 1000:.1f} kJ" for kind, joules in measured.items())
+    words = [f"{kind} {joules / 1000:.1f} kJ" for kind, joules in measured.items()]
     return ", ".join(words) or NOT_TOLD
 
 
