@@ -14,7 +14,7 @@ import pandas as pd
 
 from pipelines.base.artifacts import read_json
 from pipelines.base.frames import KEYS
-from pipelines.compare.inference import bca_interval
+from pipelines.compare.inference import t_interval
 from pipelines.evaluate import kept
 from pipelines.study import Run
 
@@ -42,7 +42,7 @@ def ratios(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Geometric mean of method over baseline, seed by seed on equal devices.
 
     Returns:
-        Columns `KEYS`, metric, pairs, ratio, low, high: the 95 % BCa interval, of the logarithms.
+        Columns `KEYS`, metric, pairs, ratio, low, high: the 95 % t interval, of the logarithms.
     """
     place = ["dataset", "model", "seed", "device", "metric"]
     reference = values.loc[values["method"] == baseline, [*place, "value"]]
@@ -52,7 +52,7 @@ def ratios(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
     rows = []
     for keys, found in pairs.groupby([*KEYS, "metric"], sort=False):
         logs = np.log(found["value"] / found["value_baseline"])
-        interval = [math.exp(end) for end in bca_interval(logs)]
+        interval = [math.exp(end) for end in t_interval(logs)]
         rows.append((*keys, len(logs), math.exp(logs.mean()), *interval))
     return pd.DataFrame(rows, columns=[*KEYS, "metric", "pairs", "ratio", "low", "high"])
 

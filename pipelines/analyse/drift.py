@@ -18,7 +18,7 @@ from scipy.spatial import procrustes
 
 from pipelines.analyse.compactness import class_means
 from pipelines.base.frames import KEYS
-from pipelines.compare.inference import bca_interval
+from pipelines.compare.inference import sign_flip_p, t_interval
 from pipelines.evaluate.kept import Analysis
 
 MIN_SEEDS = 3
@@ -74,15 +74,16 @@ def compared(drift: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Mean distance of the seeds of each method, and that of the baseline on the same seeds.
 
     Pairs of seeds share seeds and are not independent. The mean over pairs is a U-statistic, and
-    its jackknife pseudo-values, one a seed, are nearly so (Arvesen 1969): the interval is the BCa
-    one of the pseudo-values of the difference, whose mean is the difference itself.
+    its jackknife pseudo-values, one a seed, are nearly so (Arvesen 1969): interval and test are the
+    t interval and the sign-flip test of the pseudo-values of the difference, whose mean is the
+    difference itself. The test is no more exact than they are independent.
 
     Args:
         drift: columns `KEYS` and those of `distances`.
 
     Returns:
-        Columns `KEYS`, measure, seeds, mean, baseline_mean, difference, low, high. The last four
-        are NaN for the baseline itself, and the interval is for fewer than three seeds.
+        Columns `KEYS`, measure, seeds, mean, baseline_mean, difference, low, high, p. The last
+        five are NaN for the baseline itself, and interval and p are for fewer than three seeds.
     """
     rows = []
     for (dataset, model), here in drift.groupby(["dataset", "model"], sort=False):
@@ -92,13 +93,14 @@ def compared(drift: pd.DataFrame, baseline: str) -> pd.DataFrame:
             matrix, reference = _matrix(found), _matrix(other)
             seeds = matrix.index.intersection(reference.index)
             if method == baseline or len(seeds) < 2:
-                rows.append([*row, len(matrix), found["value"].mean(), *[math.nan] * 4])
+                rows.append([*row, len(matrix), found["value"].mean(), *[math.nan] * 5])
                 continue
             matrix, reference = (m.loc[seeds, seeds].to_numpy() for m in (matrix, reference))
             pseudo = pseudo_values(matrix - reference)
             mean, base = _mean_of_pairs(matrix), _mean_of_pairs(reference)
-            rows.append([*row, len(seeds), mean, base, mean - base, *bca_interval(pseudo)])
-    columns = ["measure", "seeds", "mean", "baseline_mean", "difference", "low", "high"]
+            inferred = (*t_interval(pseudo), sign_flip_p(pseudo))
+            rows.append([*row, len(seeds), mean, base, mean - base, *inferred])
+    columns = ["measure", "seeds", "mean", "baseline_mean", "difference", "low", "high", "p"]
     return pd.DataFrame(rows, columns=[*KEYS, *columns])
 
 

@@ -12,10 +12,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from pipelines.compare.inference import bca_interval, holm, sign_flip_p, smallest_p
+from pipelines.compare.inference import ALPHA, holm, sign_flip_p, smallest_p, t_interval
 from pipelines.study import Claimed, Study
-
-ALPHA = 0.05
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
@@ -23,11 +21,12 @@ INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
 RULE = {
     NOT_RUN: "a pair of runs that the claim needs is missing, or has no such score; nothing is "
     "tested.",
-    REPRODUCED: f"p after Holm is at most {ALPHA}, and the mean difference has the claimed "
-    "direction and reaches the margin. The test is against no difference; the margin is asked of "
-    "the mean.",
-    NOT_REPRODUCED: "the mean difference is short of the margin, and either its whole 95 % "
-    f"interval is, or it has the other direction with p after Holm at most {ALPHA}.",
+    REPRODUCED: "the mean difference is beyond the margin in the claimed direction, and p after "
+    f"Holm is at most {ALPHA}. The test is against the margin: of the differences less the margin. "
+    "Of a claim within a margin, the mean is nearer to 0 than the margin, and p is the greater one "
+    "of the tests against the margin on either side.",
+    NOT_REPRODUCED: "the mean difference is on the other side of the margin, and the same p after "
+    f"Holm is at most {ALPHA}.",
     INCONCLUSIVE: "all else; also whatever the numbers are, where the pairs are too few for any p "
     "to pass Holm's correction.",
 }
@@ -43,9 +42,9 @@ def assess(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row a test, in study order: claim, dataset, model, method, against, metric, direction,
         margin, pairs (that the study has), n (of them with both scores), mean_difference (method
-        minus against), std_difference, low and high (95 % BCa interval), p, p_holm, p_smallest (the
-        least that p_holm can be with so many pairs), verdict and reason. What is not run has no
-        numbers after n but p_smallest: a test is made once, on all its pairs.
+        minus against), std_difference, low and high (95 % t interval), p (of `claim_p`), p_holm,
+        p_smallest (the least that p_holm can be with so many pairs), verdict and reason. What is
+        not run has no numbers after n but p_smallest: a test is made once, on all its pairs.
     """
     rows = [_measured(claimed, scores) for claimed in study.claims]
     table = pd.DataFrame(rows, columns=_COLUMNS)
@@ -58,8 +57,6 @@ def assess(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
             direction=row.direction,
             margin=row.margin,
             mean=row.mean_difference,
-            low=row.low,
-            high=row.high,
             p_holm=row.p_holm,
             p_smallest=row.p_smallest,
         )
@@ -74,6 +71,18 @@ def smallest_adjusted_p(study: Study) -> np.ndarray:
     return holm([smallest_p(len(claimed.seeds)) for claimed in study.claims])
 
 
+def claim_p(differences: np.ndarray, direction: str, margin: float) -> float:
+    """p of the two-sided sign-flip test of the differences (n,) against a claim's margin.
+
+    Within a margin that is the greater one of two tests, against the margin on either side: both
+    have to reject. With the mean on the claimed side these are two one-sided tests (Schuirmann
+    1987), each at half of `ALPHA`, so that "equal" takes as much evidence as "better" does.
+    """
+    if direction == "within":
+        return max(sign_flip_p(differences - margin), sign_flip_p(differences + margin))
+    return sign_flip_p(differences - (margin if direction == "higher" else -margin))
+
+
 def judge(
     *,
     pairs: int,
@@ -81,8 +90,6 @@ def judge(
     direction: str,
     margin: float,
     mean: float,
-    low: float,
-    high: float,
     p_holm: float,
     p_smallest: float,
 ) -> tuple[str, str]:
@@ -90,32 +97,23 @@ def judge(
 
     Args:
         pairs, n: how many pairs the claim needs, and how many have both scores.
-        margin: in points, at least 0, in the claimed direction ("higher" or "lower").
-        mean, low, high: the difference, method minus the other, and its interval.
-        p_holm, p_smallest: p after Holm, and the least that it can be with so many pairs.
+        direction, margin: "higher" or "lower" by more than the margin, or "within" it; in points.
+        mean: the difference, method minus the other.
+        p_holm, p_smallest: `claim_p` after Holm, and the least that it can be with so many pairs.
     """
     if n < pairs:
         return NOT_RUN, f"{n} of {pairs} pairs have both scores"
     if p_smallest > ALPHA:
         return INCONCLUSIVE, "too few pairs to reject anything"
-    # From here on positive differences have the claimed direction.
-    if direction == "lower":
-        mean, best = -mean, -low
+    if direction == "within":
+        holds, where = abs(mean) < margin, ("within the margin", "outside the margin")
     else:
-        best = high
-    significant = p_holm <= ALPHA
-    if mean >= margin:
-        if significant and mean > 0:
-            return REPRODUCED, "significant in the claimed direction, and the margin is reached"
-        return INCONCLUSIVE, "the margin is reached, but the difference is not significant"
-    if significant and mean < 0:
-        return NOT_REPRODUCED, "significant in the other direction"
-    if best < margin:
-        though = ", though significant in the claimed direction" if significant else ""
-        return NOT_REPRODUCED, f"the whole interval is short of the margin{though}"
-    if significant:
-        return INCONCLUSIVE, "significant, but the mean is short of the margin"
-    return INCONCLUSIVE, "not significant, and the interval reaches the margin"
+        holds = (mean if direction == "higher" else -mean) > margin
+        where = ("beyond the margin", "short of the margin")
+    side = where[0] if holds else where[1]
+    if p_holm > ALPHA:
+        return INCONCLUSIVE, f"the mean is {side}, but not significantly"
+    return REPRODUCED if holds else NOT_REPRODUCED, f"significantly {side}"
 
 
 _COLUMNS = [
@@ -134,8 +132,8 @@ def _measured(claimed: Claimed, scores: pd.DataFrame) -> tuple:
     if len(differences) < len(claimed.seeds):
         return (*stated, *[math.nan] * 5)
     std = np.std(differences, ddof=1) if len(differences) > 1 else math.nan
-    interval = bca_interval(differences)
-    return (*stated, np.mean(differences), std, *interval, sign_flip_p(differences))
+    p = claim_p(differences, claim.direction, claim.margin)
+    return (*stated, np.mean(differences), std, *t_interval(differences), p)
 
 
 def _differences(claimed: Claimed, scores: pd.DataFrame) -> np.ndarray:
@@ -154,6 +152,7 @@ def says_better(claims: pd.DataFrame, dataset: str, model: str, metric: str, bes
     """Whether a claim is reproduced by which `best` is better in `metric` than another method."""
     held = claims[
         (claims["verdict"] == REPRODUCED)
+        & (claims["direction"] != "within")
         & (claims["dataset"] == dataset)
         & (claims["model"] == model)
         & (claims["metric"] == metric)

@@ -7,11 +7,15 @@ out in the order in which their keys first appear.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 
 from pipelines.base.frames import KEYS
-from pipelines.compare.inference import bca_interval, sign_flip_p
+from pipelines.compare.inference import sign_flip_p, t_interval, t_p
+
+_MIN_CORRELATED = 3
 
 
 def summarise(values: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -32,9 +36,10 @@ def paired_differences(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
     Returns:
         Columns `KEYS`, metric, n (pairs), mean_difference, std_difference (NaN where n is 1), wins:
-        pairs in which the method's value is the greater one, low and high: the 95 % BCa interval
-        of the mean difference (NaN where n is 1), and p of the sign-flip test, corrected for
-        nothing: a description, since only the claims of a study are tested.
+        pairs in which the method's value is the greater one, correlation: Pearson's, of the two
+        values of a pair (NaN where n < 3 or one of them never changes), low and high: the 95 % t
+        interval of the mean difference (NaN where n is 1), p of the exact sign-flip test and p_t of
+        the t test, both corrected for nothing: who answers by them corrects.
     """
     place = ["dataset", "model", "metric", "seed"]
     reference = values.loc[values["method"] == baseline, [*place, "value"]]
@@ -49,6 +54,22 @@ def paired_differences(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
         std_difference=("difference", "std"),
         wins=("win", "sum"),
     ).reset_index()
-    inferred = [(*bca_interval(group), sign_flip_p(group)) for _, group in groups["difference"]]
-    table[["low", "high", "p"]] = np.array(inferred).reshape(-1, 3)
+    inferred = [
+        (
+            _correlation(group["value"], group["value_baseline"]),
+            *t_interval(group["difference"]),
+            sign_flip_p(group["difference"]),
+            t_p(group["difference"]),
+        )
+        for _, group in groups
+    ]
+    columns = ["correlation", "low", "high", "p", "p_t"]
+    table[columns] = np.array(inferred).reshape(-1, len(columns))
     return table
+
+
+def _correlation(a: pd.Series, b: pd.Series) -> float:
+    """Pearson's; NaN for fewer than three pairs, of which any two correlate by 1 or -1."""
+    if len(a) < _MIN_CORRELATED or not (np.ptp(a) and np.ptp(b)):
+        return math.nan
+    return float(np.corrcoef(a, b)[0, 1])

@@ -1,6 +1,6 @@
 """Write the JSON schema of the parameter files, for editors and other tools.
 
-The Pydantic models in `schema`, `cards` and `reference` are the source;
+The Pydantic models beside this module are the source;
 `params/schema/*.json` is generated, committed, and compared by a test.
 """
 

@@ -379,14 +379,27 @@ class Claim(Strict):
     """The method of which something is expected."""
     against: Name | None = None
     """The method that it is compared with; without it, the baseline."""
-    direction: Literal["higher", "lower"]
-    """Of the difference: `method` minus `against`."""
-    margin: Annotated[float, Field(ge=0)]
-    """Points of the mean difference, in that direction, from which on the claim is reproduced."""
+    direction: Literal["higher", "lower", "within"]
+    """Of the difference, `method` minus `against`: higher or lower by more than the margin; or
+    within the margin on either side, so that the two are as good as equal."""
+    margin: Annotated[float, Field(ge=0, lt=100)]
+    """Points that the mean difference is tested against; above 0 for `within`."""
+    assumed_sd: Annotated[float, Field(gt=0)] | None = None
+    """Standard deviation of the paired difference in points, as of a pilot; without it, `check`
+    takes a measured one where there is any. It plans the pairs and judges nothing."""
+    assumed_difference: float | None = None
+    """The true difference in points that the pairs are planned for, `method` minus `against`;
+    without it 0 for `within`, and no number of pairs for the others."""
     dataset: Name | None = None
     """Only on this one; without it, a test on each."""
     model: Name | None = None
     """Only with this one; without it, a test with each."""
+
+    @model_validator(mode="after")
+    def _a_margin_has_two_sides(self) -> Claim:
+        if self.direction == "within" and not self.margin:
+            raise ValueError("direction within goes with a margin above 0")
+        return self
 
 
 class StudyFile(Strict):

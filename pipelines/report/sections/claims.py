@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.compare.claims import ALPHA, RULE
+from pipelines.compare.claims import RULE
+from pipelines.compare.inference import ALPHA
 from pipelines.rendering import numbers
 from pipelines.rendering.numbers import cell, in_words, intervals, p_value
 from pipelines.rendering.parts import Section, Table, Text, Verdict, Verdicts, run_anchor
@@ -22,8 +23,7 @@ def shown_claims(claims: pd.DataFrame, methods: Mapping[str, str]) -> pd.DataFra
     """
     shown = claims[["claim", "dataset", "model", "metric"]].rename(columns={"dataset": "data set"})
     shown["claimed"] = [
-        f"{methods[row.method]} {row.direction} than {methods[row.against]}, by {row.margin:.2f}"
-        for row in claims.itertuples()
+        _claimed(row, methods[row.method], methods[row.against]) for row in claims.itertuples()
     ]
     shown["pairs"] = [
         f"{row.n}" if row.n == row.pairs else f"{row.n} of {row.pairs}"
@@ -51,9 +51,9 @@ def claims(material: Material) -> Section:
     rules = "\n".join(f"- *{verdict}*: {rule}" for verdict, rule in RULE.items())
     caption = (
         "What the study file claimed before the runs, each judged by the rule below. Differences "
-        "are in points, paired by seed: mean ± sample standard deviation, 95 % BCa bootstrap "
-        "interval of the mean, p of the exact two-sided sign-flip test, and the same after Holm's "
-        f"correction over all {len(found)} tests of the study."
+        "are in points, paired by seed: mean ± sample standard deviation, 95 % t interval of "
+        "the mean, p of the exact two-sided sign-flip test against the margin, and the same after "
+        f"Holm's correction over all {len(found)} tests of the study."
     )
     anchors = [run_anchor(row.dataset, row.model, row.method) for row in found.itertuples()]
     return Section(
@@ -67,11 +67,20 @@ def claims(material: Material) -> Section:
     )
 
 
+def _claimed(row: Any, method: str, against: str) -> str:
+    if row.direction == "within":
+        return f"{method} within {row.margin:.2f} of {against}"
+    return f"{method} {row.direction} than {against}, by {row.margin:.2f}"
+
+
 def _verdict(row: Any, names: Mapping[str, str]) -> Verdict:
-    claimed = (
-        f"claimed was {row.metric} of {names[row.method]} {row.direction} than that of "
-        f"{names[row.against]}, by at least {row.margin:.2f} points"
-    )
+    method, against = names[row.method], names[row.against]
+    claimed = f"claimed was {row.metric} of {method} {row.direction} than that of {against}, by "
+    claimed += f"more than {row.margin:.2f} points"
+    if row.direction == "within":
+        claimed = (
+            f"claimed was {row.metric} of {method} within {row.margin:.2f} points of {against}"
+        )
     found = f"{row.reason}"
     if not pd.isna(row.mean_difference):
         within = in_words(row.low, row.high, decimals=2)

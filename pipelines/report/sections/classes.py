@@ -15,7 +15,8 @@ from matplotlib.lines import Line2D
 
 from pipelines.base.metric_names import of_class
 from pipelines.compare.claims import says_better
-from pipelines.rendering.numbers import NOTHING, cells, listed
+from pipelines.compare.inference import benjamini_hochberg
+from pipelines.rendering.numbers import NOTHING, cells, listed, p_value
 from pipelines.rendering.parts import Drawing, Section, Table, Text, run_anchor
 from pipelines.rendering.style import fixed, layout, legend, marker
 from pipelines.report.material import PAIRED, Material, labels
@@ -154,8 +155,9 @@ def per_class_table(
     Returns:
         Columns dataset, model, class, group, train_share (fraction of the labelled training
         pixels), then `<method>_mean` and `<method>_std` of the IoU for each method, then
-        `<method>_difference_mean` and `<method>_difference_std` for each method that has a
-        paired difference. NaN for a class that the split does not contain.
+        `<method>_difference_mean`, `<method>_difference_std` and `<method>_q` for each method that
+        has a paired difference: q is the t test's p after Benjamini and Hochberg's correction over
+        the classes. NaN for a class that the split does not contain.
     """
     rows = []
     for dataset, model in summary[["dataset", "model"]].drop_duplicates().itertuples(index=False):
@@ -169,7 +171,10 @@ def per_class_table(
     )
     for frame, statistics in (
         (summary, {"mean": "mean", "std": "std"}),
-        (paired, {"mean_difference": "difference_mean", "std_difference": "difference_std"}),
+        (
+            paired,
+            {"mean_difference": "difference_mean", "std_difference": "difference_std", "p_t": "q"},
+        ),
     ):
         for method in methods:
             values = frame[frame["method"] == method].set_index(["dataset", "model", "metric"])
@@ -177,6 +182,9 @@ def per_class_table(
                 values = values.reindex(index)
                 for statistic, suffix in statistics.items():
                     table[f"{method}_{suffix}"] = values[statistic].to_numpy()
+    for name in [name for name in table if name.endswith("_q")]:
+        groups = table.groupby(["dataset", "model"], sort=False)[name]
+        table[name] = groups.transform(benjamini_hochberg)
     return table
 
 
@@ -190,6 +198,7 @@ def shown_per_class(table: pd.DataFrame, methods: Mapping[str, str]) -> pd.DataF
     for method, label in methods.items():
         if f"{method}_difference_mean" in table:
             shown[f"{label}, difference"] = cells(table, f"{method}_difference", signed=True)
+            shown[f"{label}, q"] = [p_value(q) for q in table[f"{method}_q"]]
     return shown
 
 
@@ -214,7 +223,8 @@ def classes(material: Material) -> Section:
     by_class = per_class_table(found.summary, found.paired, methods, material.data)
     caption = (
         "From the most to the least frequent class in training, in percent, mean ± sample standard "
-        f"deviation over seeds; {PAIRED}."
+        f"deviation over seeds; {PAIRED}. q: p of the t test of a difference, after Benjamini and "
+        "Hochberg's correction over the classes. Exploratory: where to look, and no conclusion."
     )
     parts: list = [
         Drawing(

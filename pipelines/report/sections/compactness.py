@@ -11,7 +11,12 @@ from matplotlib.figure import Figure
 from pipelines.rendering.parts import Drawing, Section, Text
 from pipelines.report import charts
 from pipelines.report.charts import GRID, axes_grid, legend, points, slant, wrapped
-from pipelines.report.measure_table import Measure, difference_sentences, measure_table
+from pipelines.report.measure_table import (
+    Measure,
+    adjusted,
+    difference_sentences,
+    measure_table,
+)
 
 MEASURES = {
     "compactness/ratio": Measure("variance within / between classes", "lower", free=True),
@@ -44,10 +49,12 @@ def section(
     Returns:
         None where no run has features.
     """
-    table = measure_table("compactness_measures", tables, MEASURES, methods)
+    paired = tables["paired"]
+    tests = adjusted(paired[paired["metric"].isin(_MAIN)])
+    table = measure_table("compactness_measures", tables, MEASURES, methods, tests)
     if table is None:
         return None
-    sentences = difference_sentences(tables["paired"], MEASURES, methods, baseline, _MAIN)
+    sentences = difference_sentences(paired, tests, MEASURES, methods, _MAIN)
     text = Text(
         "Measured on the feature map that the last layer classifies, on the evaluated split: "
         "class means and variances over all labelled pixels, the silhouette over a sample of the "

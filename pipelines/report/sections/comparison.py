@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ def comparison_table(
         Columns `KEYS`, label, seeds; `<heading>_mean` and `<heading>_std` for each of
         `metric_names.METRICS` (one that is not always shown only where it was measured);
         pairs, wins, `difference_mean`, `difference_std`, `difference_low` and `difference_high`:
-        mIoU minus the baseline's, and the 95 % interval of the mean.
+        mIoU minus the baseline's, and the 95 % interval of the mean; correlation of the pairs.
     """
     rows = []
     chosen = summary[summary["method"].isin(methods)]
@@ -52,11 +53,13 @@ def comparison_table(
         row["difference_std"] = difference.get("std_difference", np.nan)
         row["difference_low"] = difference.get("low", np.nan)
         row["difference_high"] = difference.get("high", np.nan)
+        row["correlation"] = difference.get("correlation", np.nan)
         rows.append(row)
     scored = [f"{metric.heading}_{end}" for metric in shown for end in ("mean", "std")]
     paired_columns = [
         *("pairs", "wins"),
         *(f"difference_{statistic}" for statistic in ("mean", "std", "low", "high")),
+        "correlation",
     ]
     table = pd.DataFrame(rows, columns=[*KEYS, "label", "seeds", *scored, *paired_columns])
     return table.astype({"pairs": int, "wins": int})
@@ -122,8 +125,8 @@ def comparison(material: Material) -> Section:
         f"{kind}, study `{study.name}`: scores "
         f"on the {study.file.evaluation.split} split after {_iterations(study)} "
         "iterations, in percent, mean ± sample standard deviation over seeds; "
-        f"mIoU {PAIRED}, in points, with the 95 % BCa bootstrap interval of its mean, which is "
-        f"too narrow where seeds are few. {_multi_scale(study)}{_tested(study)}"
+        f"mIoU {PAIRED}, in points, with the 95 % t interval of its mean. "
+        f"{_multi_scale(study)}{_tested(study)}"
     )
     shown = compared_table("comparison", table, caption, found.claims)
     return Section("Comparison", [shown, *difference_sentences(study, table)])
@@ -199,6 +202,15 @@ def difference_sentences(study: Study, table: pd.DataFrame) -> list[Text]:
         within = in_words(row.difference_low, row.difference_high)
         sentences.append(
             f"{row.label} minus {base}{where}: mIoU {difference} points over {seeds}{within}; "
-            f"{row.label} has the higher mIoU in {row.wins} of {row.pairs}."
+            f"{row.label} has the higher mIoU in {row.wins} of {row.pairs}{_correlated(row)}."
         )
     return [Text("\n".join(f"- {sentence}" for sentence in sentences))] if sentences else []
+
+
+def _correlated(row: Any) -> str:
+    """How much of the scatter is the seed's: what pairing by seed takes out of a difference."""
+    return (
+        ""
+        if pd.isna(row.correlation)
+        else f"; over seeds the two correlate by r = {row.correlation:+.2f}"
+    )

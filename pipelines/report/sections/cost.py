@@ -74,7 +74,7 @@ def _table(values: pd.DataFrame, compared: pd.DataFrame, methods: Mapping[str, s
     )
     caption = (
         "Mean ± sample standard deviation over seeds; geometric mean of the ratios to the "
-        "baseline, paired by seed, with its 95 % BCa interval. Run-time facts: another replay "
+        "baseline, paired by seed, with its 95 % t interval. Run-time facts: another replay "
         "gives others."
     )
     return Table("cost", data, shown, caption)

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipelines.analyse.drift import MIN_SEEDS
+from pipelines.rendering.numbers import p_value
 from pipelines.rendering.parts import Drawing, Section, Table, Text
 from pipelines.rendering.style import method_style
 from pipelines.report.charts import GRID, axes_grid, wrapped
-from pipelines.report.measure_table import interval_cell, number, verdict
+from pipelines.report.measure_table import adjusted, in_words, interval_cell, number, verdict
 
 
 def drift_figure(
@@ -66,6 +66,8 @@ def section(
         return None
     titles = data["measure"].map(MEASURES)
     data = data.assign(title=titles, label=data["method"].map(methods))
+    # Assigned by the index: what is not tested has none.
+    data["p_holm"] = adjusted(data.dropna(subset="p"), "seeds")["p_holm"]
     text = Text(
         "Each run gives one mean a class, over all pixels of the evaluated split, after training. "
         "The bases of two runs' features are unrelated, so compared is the shape that the class "
@@ -95,11 +97,15 @@ def section(
                 number(row.difference, row.high - row.low, True) for row in data.itertuples()
             ],
             "95 % interval": [interval_cell(row.low, row.high) for row in data.itertuples()],
+            "p": [p_value(p) for p in data["p"]],
+            "p, Holm": [p_value(p) for p in data["p_holm"]],
         }
     )
     caption = (
         "Mean distance over the pairs of seeds; difference to the baseline on the same seeds, with "
-        "the 95 % BCa interval of its jackknife pseudo-values, one a seed."
+        "the 95 % t interval of its jackknife pseudo-values, one a seed; p of their sign-flip "
+        f"test, and after Holm's correction over the {data['p_holm'].count()} tests by which the "
+        "text answers. The pseudo-values are nearly independent, and so the test is nearly exact."
     )
     return Section(
         "Prototype drift", [text, drawing, Table("drift_compared", data, shown, caption)]
@@ -109,17 +115,16 @@ def section(
 def _answers(data: pd.DataFrame, methods: Mapping[str, str]) -> str:
     lines = []
     for row in data.dropna(subset="difference").itertuples():
-        finding = verdict(
-            row.low,
-            row.high,
+        said = verdict(
+            row.difference,
+            row.p_holm,
             "the seeds differ more than the baseline's",
             "the seeds differ less than the baseline's",
         )
-        if row.seeds < MIN_SEEDS:
-            finding = "two seeds have one pair, so nothing can be told"
         lines.append(
             f"- {row.dataset} / {row.model}, {methods[row.method]}, {MEASURES[row.measure]}: "
             f"{number(row.mean)} against {number(row.baseline_mean)} over the pairs of {row.seeds} "
-            f"seeds, 95 % interval of the difference {interval_cell(row.low, row.high)}: {finding}."
+            f"seeds, 95 % interval of the difference {interval_cell(row.low, row.high)}"
+            f"{in_words(row.p_holm)}: {said}."
         )
     return "\n".join(lines) or "- No two methods share two seeds, so nothing can be compared."

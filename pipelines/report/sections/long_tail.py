@@ -13,28 +13,31 @@ from matplotlib.ticker import PercentFormatter
 from pipelines.analyse.long_tail import paired_iou
 from pipelines.base.class_groups import GROUPS
 from pipelines.base.frames import KEYS
+from pipelines.compare.inference import ALPHA
 from pipelines.rendering.parts import Drawing, Part, Section, Text
 from pipelines.rendering.style import method_style
 from pipelines.report.charts import FAINT, GRID, axes_grid, band, legend, points
 from pipelines.report.measure_table import (
     Measure,
+    adjusted,
     difference_sentences,
+    in_words,
     interval_cell,
     measure_table,
 )
 
 _DECADE = " points a decade"
+_SLOPE, _REST = "long_tail/slope", "long_tail/slope_without_largest"
+_TAIL = "long_tail/tail_minus_head"
 
 
 MEASURES = {
-    "long_tail/slope": Measure("slope of IoU on log10 of the share", "lower", unit=_DECADE),
-    "long_tail/slope_without_largest": Measure(
-        "slope without the most frequent class", "lower", unit=_DECADE
-    ),
+    _SLOPE: Measure("slope of IoU on log10 of the share", "lower", unit=_DECADE),
+    _REST: Measure("slope without the most frequent class", "lower", unit=_DECADE),
     **{
         f"long_tail/{group}": Measure(f"{group} mIoU", "higher", unit=" points") for group in GROUPS
     },
-    "long_tail/tail_minus_head": Measure("tail minus head mIoU", "higher", unit=" points"),
+    _TAIL: Measure("tail minus head mIoU", "higher", unit=" points"),
 }
 """By name in measures.csv."""
 
@@ -48,14 +51,13 @@ def section(
         tables: `measures`, `summary`, `paired`, `classes` and `long_tail` of `pipelines.analyse`.
         methods: labels of all methods by name, the baseline first.
     """
-    table = measure_table("long_tail_measures", tables, MEASURES, methods)
+    paired = tables["paired"]
+    tests = adjusted(answered(paired))
+    table = measure_table("long_tail_measures", tables, MEASURES, methods, tests)
     if table is None:
         return None
-    paired = tables["paired"]
-    answers = _answers(tables, methods)
-    sentences = difference_sentences(
-        paired, MEASURES, methods, baseline, ["long_tail/tail_minus_head"]
-    )
+    answers = _answers(tables, tests, methods)
+    sentences = difference_sentences(paired, tests, MEASURES, methods, [_TAIL])
     parts: list[Part] = [
         Text(
             "IoU of each class against its share of the labelled training pixels, one point a "
@@ -63,12 +65,14 @@ def section(
             f"{methods[baseline]}: the difference of the slopes, paired by seed, is below zero.\n\n"
             + (answers or "- No seed has both methods, so nothing can be compared.")
             + f"\n{sentences}"
-            + "\n\nThe interval over seeds is the main one: seeds were drawn, and the classes are "
-            "all that the data set has. It says nothing of other classes; the interval over "
-            "classes, which takes them for a random sample, stands beside it. Share and "
-            "difficulty of a class cannot be told apart where each class has one share, and an "
-            "IoU near 100 leaves no room for a gain; the slope without the most frequent class "
-            "tells how far that one point decides."
+            + "\n\nThe answer is that of the exact sign-flip test over seeds. The slopes with and "
+            "without the most frequent class both have to pass it: the greater p counts.\n\n"
+            "The interval over seeds is the main one: seeds were drawn, and the classes are all "
+            "that the data set has. It says nothing of other classes; the interval over classes, "
+            "which takes them for a random sample, stands beside it. Share and difficulty of a "
+            "class cannot be told apart where each class has one share, and an IoU near 100 leaves "
+            "no room for a gain; the slope without the most frequent class tells how far that one "
+            "point decides."
         )
     ]
     differences = list(paired_iou(tables["classes"], baseline))
@@ -87,15 +91,28 @@ def section(
     return Section("The long tail", [*parts, table])
 
 
-def _answers(tables: Mapping[str, pd.DataFrame], methods: Mapping[str, str]) -> str:
+def answered(paired: pd.DataFrame) -> pd.DataFrame:
+    """The rows by which the section answers; p of the slope is the greater one of both slopes."""
+    places = paired.set_index([*KEYS, "metric"]).index
+    both = pd.Series(paired["p"].to_numpy(), places)
+    rest = [(*place[:3], _REST) for place in places]
+    greater = np.fmax(both.to_numpy(), both.reindex(rest).fillna(1.0).to_numpy())
+    tests = paired.assign(p=np.where(paired["metric"] == _SLOPE, greater, paired["p"]))
+    return tests[tests["metric"].isin((_SLOPE, _TAIL))]
+
+
+def _answers(
+    tables: Mapping[str, pd.DataFrame], tests: pd.DataFrame, methods: Mapping[str, str]
+) -> str:
     paired = tables["paired"].set_index([*KEYS, "metric"])
+    p_holm = tests.set_index([*KEYS, "metric"])["p_holm"]
     lines = []
     for row in tables["long_tail"].itertuples():
-        place = (row.dataset, row.model, row.method, "long_tail/slope")
+        place = (row.dataset, row.model, row.method, _SLOPE)
         if place not in paired.index:
             continue
-        slopes, rest = paired.loc[place], _row(paired, (*place[:3], f"{place[3]}_without_largest"))
-        pairs = int(slopes["n"])
+        slopes, rest = paired.loc[place], _row(paired, (*place[:3], _REST))
+        pairs, p = int(slopes["n"]), p_holm.get(place, math.nan)
         lines.append(
             f"- {row.dataset} / {row.model}, {methods[row.method]}: slope "
             f"{slopes['mean_difference']:+.2f}{_DECADE} against the baseline's, over "
@@ -103,29 +120,31 @@ def _answers(tables: Mapping[str, pd.DataFrame], methods: Mapping[str, str]) -> 
             f"{interval_cell(slopes['low'], slopes['high'])}, over the {row.classes} classes "
             f"{interval_cell(row.low, row.high)}; without the most frequent class "
             f"{rest['mean_difference']:+.2f}, over seeds "
-            f"{interval_cell(rest['low'], rest['high'])}. Does it help rare classes more? "
-            f"{judge(slopes, rest)}."
+            f"{interval_cell(rest['low'], rest['high'])}{in_words(p)}. Does it help rare classes "
+            f"more? {judge(slopes['mean_difference'], rest['mean_difference'], p)}."
         )
     return "\n".join(lines)
 
 
-def judge(slopes: Mapping[str, float], rest: Mapping[str, float]) -> str:
+def judge(slope: float, rest: float, p_holm: float) -> str:
     """The answer, by rule: both slopes have to say it, with all classes and without the largest.
 
     Args:
-        slopes, rest: `low` and `high` of the difference of the slopes.
+        slope, rest: mean differences of the slopes.
+        p_holm: the greater p of the two, after Holm; NaN where nothing could be tested.
     """
-    signs = [int(found["low"] > 0) - int(found["high"] < 0) for found in (slopes, rest)]
-    if signs == [-1, -1]:
-        return "Yes: both slopes are below the baseline's"
-    if signs == [1, 1]:
-        return "No: both slopes are above the baseline's, so frequent classes gain more"
-    if sorted(signs) == [-1, 1]:
+    if math.isnan(p_holm):
+        return "No answer: too few pairs"
+    if slope * rest < 0:
         return (
             "No answer: the slopes with and without the most frequent class have different "
             "directions, so that class decides"
         )
-    return "No answer: an interval over seeds holds 0, or there is none"
+    if p_holm > ALPHA or math.isnan(rest):
+        return "No answer: no difference of both slopes can be told"
+    if slope < 0:
+        return "Yes: both slopes are below the baseline's"
+    return "No: both slopes are above the baseline's, so frequent classes gain more"
 
 
 def _row(paired: pd.DataFrame, place: tuple) -> Mapping[str, float]:

@@ -12,7 +12,7 @@ from pipelines.analyse.long_tail import (
     paired_iou,
     slope,
 )
-from pipelines.report.sections.long_tail import judge
+from pipelines.report.sections.long_tail import answered, judge
 
 SHARES = {"a": 0.9, "b": 0.09, "c": 0.009, "d": 0.001, "unseen": 0.0}
 GROUPS = {"head": 80.0, "mid": 60.0, "tail": 30.0}
@@ -96,16 +96,28 @@ def test_the_interval_over_classes_covers_about_as_often_as_it_says():
 
 
 @pytest.mark.parametrize(
-    ("slopes", "rest", "answer"),
+    ("slope", "rest", "p_holm", "answer"),
     [
-        ((-3, -1), (-4, -1), "Yes"),
-        ((1, 3), (1, 4), "No:"),
-        ((-3, -1), (1, 4), "that class decides"),
-        ((-3, 1), (-4, -1), "holds 0"),
-        ((np.nan, np.nan), (np.nan, np.nan), "holds 0, or there is none"),
+        (-2, -3, 0.05, "Yes"),
+        (2, 3, 0.01, "No:"),
+        (-2, 3, 0.01, "that class decides"),
+        (-2, -3, 0.07, "no difference of both"),
+        (-2, np.nan, 0.01, "no difference of both"),
+        (-2, -3, np.nan, "too few pairs"),
     ],
 )
-def test_both_slopes_have_to_say_it(slopes, rest, answer):
-    ends = ("low", "high")
-    said = judge(*(dict(zip(ends, found, strict=True)) for found in (slopes, rest)))
-    assert answer in said
+def test_both_slopes_have_to_say_it(slope, rest, p_holm, answer):
+    assert answer in judge(slope, rest, p_holm)
+
+
+def test_the_slope_is_tested_with_and_without_the_largest_class():
+    """The greater p counts, and what has no second slope cannot pass."""
+    rows = [
+        ("a", "slope", 0.01), ("a", "slope_without_largest", 0.06), ("a", "tail_minus_head", 0.03),
+        ("b", "slope", 0.01), ("b", "tail", 0.5),
+    ]  # fmt: skip
+    paired = pd.DataFrame(rows, columns=["method", "metric", "p"]).assign(dataset="x", model="m")
+    paired["metric"] = "long_tail/" + paired["metric"]
+    found = answered(paired)
+    assert found["p"].tolist() == [0.06, 0.03, 1.0]
+    assert found["method"].tolist() == ["a", "a", "b"]

@@ -1,8 +1,15 @@
 import math
 
+import pandas as pd
 import pytest
 
-from pipelines.report.measure_table import interval_cell, number, spread_cell, verdict
+from pipelines.report.measure_table import (
+    adjusted,
+    interval_cell,
+    number,
+    spread_cell,
+    verdict,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,14 +34,21 @@ def test_signs_and_intervals():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("mean", "p_holm", "said"),
     [
-        (0.1, 1, "higher"),
-        (-1, -0.1, "lower"),
-        (-1, 1, "the interval holds 0, so no difference can be told"),
-        (0, 0, "the interval holds 0, so no difference can be told"),
-        (math.nan, math.nan, "one pair has no spread, so nothing can be told"),
+        (1.0, 0.05, "higher"),
+        (-1.0, 0.01, "lower"),
+        (1.0, 0.07, "no difference can be told"),
+        (0.0, 0.0, "no difference can be told"),
+        (1.0, math.nan, "too few pairs, so nothing can be told"),
     ],
 )
-def test_a_verdict_follows_from_the_interval(low, high, said):
-    assert verdict(low, high) == said
+def test_a_verdict_follows_from_the_test(mean, p_holm, said):
+    assert verdict(mean, p_holm) == said
+
+
+def test_what_could_never_be_answered_is_no_part_of_the_correction():
+    tests = pd.DataFrame({"n": [8, 8, 5, 1], "p": [2 / 256, 0.04, 2 / 32, 1.0]})
+    found = adjusted(tests)
+    assert found.index.tolist() == [0, 1]
+    assert found["p_holm"].tolist() == [4 / 256, 0.04]

@@ -46,7 +46,10 @@ def keep(run, shift=1.0, seed=None, anchors=False) -> None:
 @pytest.fixture
 def study(fabricate):
     """SAR's classes are three times as far apart in the same noise; only SAR has anchors."""
-    study = fabricate()
+    return apart(fabricate())
+
+
+def apart(study):
     for run in study.runs:
         sar = run.method == "sar"
         keep(run, shift=9.0 if sar else 3.0, anchors=sar)
@@ -125,7 +128,8 @@ def test_without_the_stage_there_is_nothing_to_read(study):
         Analyses.read(study)
 
 
-def test_the_sections_tell_numbers_and_answers(study, tmp_path):
+def test_the_sections_tell_numbers_and_answers(fabricate, tmp_path):
+    study = apart(fabricate(seeds=list(range(8))))
     analyses = Analyses.of(study, study.runs)
     with style.drawing():
         sections = findings(study, analyses)
@@ -140,11 +144,19 @@ def test_the_sections_tell_numbers_and_answers(study, tmp_path):
     compact, tail, drift, anchors = map(words, sections)
     assert re.search(r"SAR_1, variance within / between classes: -0\.\d+ ± .*: lower\.", compact)
     assert re.search(r"SAR_1: slope .*Does it help rare classes more\? (Yes|No)", tail)
-    assert re.search(r"SAR_1, Procrustes.*over the pairs of 3 seeds.*differ less", drift)
+    assert re.search(r"SAR_1, Procrustes.*over the pairs of 8 seeds.*differ less", drift)
     assert (
-        "the gate opened in 3 of 3 runs, first at the record of iteration 20 ± 0 of 30" in anchors
+        "the gate opened in 8 of 8 runs, first at the record of iteration 20 ± 0 of 30" in anchors
     )
     assert "open in 66.7 ± 0 % of the records" in anchors
+
+
+def test_few_seeds_have_no_answer_however_clear_the_numbers(study):
+    compact, tail, drift, _ = map(words, findings(study, Analyses.of(study, study.runs)))
+    assert "SAR_1, variance within / between classes: -0." in compact
+    for words_of in (compact, tail, drift):
+        assert "too few pairs" in words_of
+        assert not re.search(r": (lower|higher)\.|\? (Yes|No:)|differ (less|more) than", words_of)
 
 
 def test_tables_show_every_row_that_they_hold(study):
@@ -178,7 +190,7 @@ def test_runs_without_features_are_told(study):
 def test_one_seed_has_differences_and_no_interval(study):
     runs = [run for run in study.runs if run.seed == 0]
     compact = words(findings(study, Analyses.of(study, runs))[0])
-    assert "over 1 paired seed, 95 % interval –: one pair has no spread" in compact
+    assert "over 1 paired seed, 95 % interval –: too few pairs, so nothing" in compact
 
 
 def test_costs_are_no_part_of_what_a_replay_gives_again(study):

@@ -13,11 +13,20 @@ from ruamel.yaml import YAML
 
 from pipelines import check
 from pipelines.analyse import stage as analyse
+from pipelines.base.errors import PipelineError
 from pipelines.compare import claims
 from pipelines.compare import stage as compare
-from pipelines.compare.claims import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED, judge
+from pipelines.compare.claims import (
+    INCONCLUSIVE,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    REPRODUCED,
+    claim_p,
+    judge,
+)
 from pipelines.compare.comparison import Comparison
-from pipelines.compare.inference import bca_interval, holm, sign_flip_p, smallest_p
+from pipelines.compare.inference import holm, sign_flip_p, smallest_p, t_interval
+from pipelines.compare.power import detectable_difference, pairs_needed, power
 from pipelines.drivers import dvc_yaml
 from pipelines.report import stage as report
 
@@ -30,51 +39,81 @@ TOO_MUCH = BETTER | {"metric": "IoU/9", "margin": 90}
 EIGHT = list(range(8))
 
 
-def judged(mean, low, high, p, *, direction="higher", margin=1.0, n=8, pairs=8, least=0.01):
+def judged(mean, p, *, direction="higher", margin=1.0, n=8, pairs=8, least=0.01):
     return judge(
         pairs=pairs,
         n=n,
         direction=direction,
         margin=margin,
         mean=mean,
-        low=low,
-        high=high,
         p_holm=p,
         p_smallest=least,
     )
 
 
 @pytest.mark.parametrize(
-    ("mean", "low", "high", "p", "verdict", "reason"),
+    ("mean", "p", "verdict", "reason"),
     [
-        (2.0, 1.5, 2.5, 0.05, REPRODUCED, "the margin is reached"),
-        (1.0, 0.5, 1.5, 0.01, REPRODUCED, "the margin is reached"),
-        (2.0, -0.5, 4.5, 0.051, INCONCLUSIVE, "reached, but the difference is not significant"),
-        (0.9, 0.5, 1.5, 0.01, INCONCLUSIVE, "significant, but the mean is short of the margin"),
-        (0.9, -0.5, 1.5, 0.3, INCONCLUSIVE, "not significant, and the interval reaches"),
-        (0.5, 0.2, 0.9, 0.3, NOT_REPRODUCED, "the whole interval is short of the margin"),
-        (0.5, 0.2, 0.9, 0.01, NOT_REPRODUCED, "short of the margin, though significant"),
-        (-0.5, -1.9, 0.9, 0.3, NOT_REPRODUCED, "the whole interval is short"),
-        (-3.0, -9.0, 1.1, 0.01, NOT_REPRODUCED, "significant in the other direction"),
+        (2.0, 0.05, REPRODUCED, "significantly beyond the margin"),
+        (2.0, 0.051, INCONCLUSIVE, "beyond the margin, but not significantly"),
+        (1.0, 0.01, NOT_REPRODUCED, "significantly short of the margin"),
+        (0.9, 0.01, NOT_REPRODUCED, "significantly short of the margin"),
+        (0.9, 0.3, INCONCLUSIVE, "short of the margin, but not significantly"),
+        (-3.0, 0.01, NOT_REPRODUCED, "significantly short of the margin"),
     ],
 )
-def test_each_case_has_its_verdict_in_both_directions(mean, low, high, p, verdict, reason):
-    assert judged(mean, low, high, p)[0] == verdict
-    assert reason in judged(mean, low, high, p)[1]
-    assert judged(-mean, -high, -low, p, direction="lower") == judged(mean, low, high, p)
+def test_each_case_has_its_verdict_in_both_directions(mean, p, verdict, reason):
+    assert judged(mean, p)[0] == verdict
+    assert reason in judged(mean, p)[1]
+    assert judged(-mean, p, direction="lower") == judged(mean, p)
+
+
+@pytest.mark.parametrize(
+    ("mean", "p", "verdict", "reason"),
+    [
+        (0.3, 0.05, REPRODUCED, "significantly within the margin"),
+        (0.3, 0.051, INCONCLUSIVE, "within the margin, but not significantly"),
+        (1.5, 0.01, NOT_REPRODUCED, "significantly outside the margin"),
+        (1.5, 0.3, INCONCLUSIVE, "outside the margin, but not significantly"),
+    ],
+)
+def test_a_claim_of_equivalence_has_two_sides(mean, p, verdict, reason):
+    assert judged(mean, p, direction="within")[0] == verdict
+    assert reason in judged(mean, p, direction="within")[1]
+    assert judged(-mean, p, direction="within") == judged(mean, p, direction="within")
 
 
 def test_no_margin_asks_for_the_direction_alone():
-    assert judged(0.1, 0.05, 0.2, 0.01, margin=0.0)[0] == REPRODUCED
-    assert judged(0.0, 0.0, 0.0, 1.0, margin=0.0)[0] == INCONCLUSIVE
-    assert judged(-0.1, -0.2, -0.05, 0.01, margin=0.0)[0] == NOT_REPRODUCED
+    assert judged(0.1, 0.01, margin=0.0)[0] == REPRODUCED
+    assert judged(0.0, 1.0, margin=0.0)[0] == INCONCLUSIVE
+    assert judged(-0.1, 0.01, margin=0.0)[0] == NOT_REPRODUCED
 
 
 def test_too_few_pairs_decide_nothing_and_missing_ones_are_not_run():
-    for numbers in ((2.0, 1.5, 2.5, 0.06), (-2.0, -2.5, -1.5, 0.06)):
-        assert judged(*numbers, least=0.0500001)[0] == INCONCLUSIVE
-        assert judged(*numbers, n=7)[0] == NOT_RUN
-    assert judged(*[math.nan] * 4, n=0) == (NOT_RUN, "0 of 8 pairs have both scores")
+    for mean in (2.0, -2.0):
+        assert judged(mean, 0.06, least=0.0500001)[0] == INCONCLUSIVE
+        assert judged(mean, 0.06, n=7)[0] == NOT_RUN
+    assert judged(math.nan, math.nan, n=0) == (NOT_RUN, "0 of 8 pairs have both scores")
+
+
+def test_a_margin_is_tested_as_a_margin():
+    """All eight beyond 1 are as sure of "more than 1" as all beyond 0 of "more than 0"."""
+    beyond = np.array([1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8])
+    assert claim_p(beyond, "higher", 1.0) == claim_p(-beyond, "lower", 1.0) == 2 / 256
+    assert claim_p(beyond, "higher", 0.0) == 2 / 256
+    # The mean 1.45 against 1.4: nothing to tell, however sure the difference itself is.
+    assert claim_p(beyond, "higher", 1.4) > 0.5
+    # Short of 2, and surely so.
+    assert claim_p(beyond, "higher", 2.0) == 2 / 256
+
+
+def test_equal_within_a_margin_takes_both_of_its_sides():
+    near = np.array([-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4])
+    assert claim_p(near, "within", 1.0) == 2 / 256
+    assert claim_p(near, "within", 0.35) == sign_flip_p(near - 0.35) > 2 / 256
+    assert claim_p(-near, "within", 0.35) == claim_p(near, "within", 0.35)
+    # Far outside: as surely not within as it is beyond.
+    assert claim_p(near + 5, "within", 1.0) == claim_p(near + 5, "higher", 1.0) == 2 / 256
 
 
 numbers = st.floats(-10, 10)
@@ -82,29 +121,26 @@ numbers = st.floats(-10, 10)
 
 @always_the_same
 @given(
-    st.lists(numbers, min_size=3, max_size=3).map(sorted),
+    numbers,
     st.floats(0, 1),
     st.floats(0, 5),
-    st.sampled_from(["higher", "lower"]),
+    st.sampled_from(["higher", "lower", "within"]),
     st.integers(0, 8),
     st.floats(0, 1),
 )
-def test_the_rule_as_written_gives_just_one_verdict(ends, p, margin, direction, n, least):
+def test_the_rule_as_written_gives_just_one_verdict(mean, p, margin, direction, n, least):
     """Each verdict by its sentence in `RULE`, apart from the code that decides."""
-    low, mean, high = ends
-    verdict, reason = judged(
-        mean, low, high, p, direction=direction, margin=margin, n=n, least=least
-    )
-    sign = 1 if direction == "higher" else -1
+    verdict, reason = judged(mean, p, direction=direction, margin=margin, n=n, least=least)
+    claimed_side = {
+        "higher": mean > margin,
+        "lower": mean < -margin,
+        "within": -margin < mean < margin,
+    }[direction]
     run, enough = n == 8, least <= 0.05
-    reached, best = sign * mean >= margin, max(sign * low, sign * high)
     holds = {
         NOT_RUN: not run,
-        REPRODUCED: run and enough and p <= 0.05 and sign * mean > 0 and reached,
-        NOT_REPRODUCED: run
-        and enough
-        and not reached
-        and (best < margin or (p <= 0.05 and sign * mean < 0)),
+        REPRODUCED: run and enough and p <= 0.05 and claimed_side,
+        NOT_REPRODUCED: run and enough and p <= 0.05 and not claimed_side,
     }
     holds[INCONCLUSIVE] = not any(holds.values())
     assert [name for name, here in holds.items() if here] == [verdict]
@@ -126,14 +162,12 @@ def test_greater_differences_never_worsen_the_verdict(values, shift, margin, sig
     assume(np.ptp(values) > 1e-3)
 
     def rank(differences, margin):
-        low, high = bca_interval(differences)
         others = [1.0] * (tests - 1)
+        direction = "higher" if sign == 1 else "lower"
         verdict, _ = judged(
             np.mean(differences),
-            low,
-            high,
-            holm([sign_flip_p(differences), *others])[0],
-            direction="higher" if sign == 1 else "lower",
+            holm([claim_p(differences, direction, margin), *others])[0],
+            direction=direction,
             margin=margin,
             least=tests * smallest_p(len(values)),
         )
@@ -143,6 +177,18 @@ def test_greater_differences_never_worsen_the_verdict(values, shift, margin, sig
     before = rank(values, margin)
     assert rank(values + sign * shift, margin) >= before
     assert rank(values, margin + shift) <= before
+
+
+@settings(always_the_same, max_examples=40)
+@given(st.lists(numbers, min_size=6, max_size=9), st.floats(0.1, 5), st.floats(0, 3))
+def test_a_wider_margin_never_makes_equal_less_so(values, margin, more):
+    assume(np.ptp(values) > 1e-3)
+
+    def rank(margin):
+        p = claim_p(np.array(values), "within", margin)
+        return RANK[judged(np.mean(values), p, direction="within", margin=margin)[0]]
+
+    assert rank(margin + more) >= rank(margin)
 
 
 def test_a_study_tests_its_claims_and_corrects_for_all_of_them(fabricate):
@@ -163,7 +209,7 @@ def test_a_study_tests_its_claims_and_corrects_for_all_of_them(fabricate):
     assert (row["n"], row["pairs"], row["against"]) == (8, 8, "baseline")
     assert row["mean_difference"] == pytest.approx(differences.mean(), rel=1e-8)
     assert row["std_difference"] == pytest.approx(differences.std(ddof=1), rel=1e-8)
-    assert (row["low"], row["high"]) == pytest.approx(bca_interval(differences), rel=1e-6)
+    assert (row["low"], row["high"]) == pytest.approx(t_interval(differences), rel=1e-6)
     assert (table["p"] == 2 / 256).all() and (table["p_holm"] == 4 * 2 / 256).all()
     paired = tables.paired[(tables.paired["metric"] == "mIoU") & (tables.paired["method"] == "sar")]
     for column in ("mean_difference", "std_difference", "low", "high", "p"):
@@ -288,16 +334,62 @@ def test_the_report_shows_each_claim_with_verdict_numbers_and_rule(fabricate, no
     assert "Nothing here is tested but what the study claimed" in table
 
 
-def test_too_few_seeds_are_warned_of_before_and_after_the_runs(fabricate, no_figures, capsys):
+def test_too_few_seeds_are_refused_before_the_runs_and_told_after(fabricate, no_figures):
     six = list(range(6))
-    assert check.undecidable(fabricate(seeds=six, claims={"a": BETTER})) == []
+    check.check_claims(fabricate(seeds=six, claims={"a": BETTER}))
     study = fabricate(seeds=six, claims={"a": BETTER, "b": TAIL})
     page = page_of(study)
     assert "> **Too few seeds:**" in page and "correction over 2 tests" in page
     assert "- `b` (shapes, tiny_net): 6 pairs, p after Holm is never below 0.0625" in page
     assert set(Comparison.read(study).claims["verdict"]) == {INCONCLUSIVE}
-    warnings = check.undecidable(study)
-    assert len(warnings) == 2 and "mini.yaml: claims.a: 6 paired seeds are too few" in warnings[0]
+    with pytest.raises(PipelineError) as refused:
+        check.check_claims(study)
+    first, second = str(refused.value).splitlines()
+    assert "mini.yaml: claims.a: 6 paired seeds are too few" in first and "claims.b" in second
+    with pytest.raises(PipelineError, match="claims.a: 6 paired seeds"):
+        check.check(study)
+
+
+def test_check_tells_the_power_from_an_assumed_or_measured_spread(fabricate):
+    def told(**keys):
+        study = fabricate(seeds=EIGHT, claims={"a": BETTER | keys})
+        return study, check.prospects(study)[0]
+
+    study, line = told()
+    assert line.endswith("8 pairs; power unknown: no assumed_sd, and nothing was measured yet")
+    compare.compare(study)
+    measured = Comparison.read(study).claims["std_difference"].item()
+    assert f"sd of the difference {measured:.2f} (measured, " in check.prospects(study)[0]
+    about = {"direction": "higher", "margin": 1.0, "tests": 1}
+    least = detectable_difference(1.5, 8, **about)
+    _, line = told(assumed_sd=1.5)
+    assert "sd of the difference 1.50 (assumed_sd)" in line
+    assert line.endswith(f"a true difference of {least:+.2f} points has 80% power")
+    _, line = told(assumed_sd=1.5, assumed_difference=2.0)
+    needed = pairs_needed(2.0, 1.5, **about)
+    assert line.endswith(
+        f"+2.00 points have {power(2.0, 1.5, 8, **about):.0%}, and 80% take {needed} pairs"
+    )
+    _, line = told(assumed_sd=1.5, direction="within")
+    assert "+0.00 points have " in line and "a true difference" not in line
+
+
+def test_the_report_tells_a_claim_of_equivalence(fabricate, no_figures):
+    equal = BETTER | {"direction": "within", "margin": 99.0}
+    apart = equal | {"margin": 0.001}
+    section = page_of(fabricate(seeds=EIGHT, claims={"a": equal, "b": apart}))
+    assert "SAR_1 within 99.00 of Baseline" in section
+    assert "**reproduced**; claimed was mIoU of SAR_1 within 99.00 points of Baseline" in section
+    assert "**not reproduced**; claimed was mIoU of SAR_1 within 0.00 points" in section
+
+
+def test_equivalence_makes_no_score_the_best():
+    row = {"verdict": REPRODUCED, "dataset": "d", "model": "m", "metric": "mIoU"}
+    row |= {"method": "sar", "against": "base", "direction": "within"}
+    assert not claims.says_better(pd.DataFrame([row]), "d", "m", "mIoU", "sar")
+    assert not claims.says_better(pd.DataFrame([row]), "d", "m", "mIoU", "base")
+    higher = pd.DataFrame([row | {"direction": "higher"}])
+    assert claims.says_better(higher, "d", "m", "mIoU", "sar")
 
 
 def test_a_partial_report_says_not_run(fabricate, no_figures):

@@ -53,8 +53,28 @@ def test_differences_come_with_their_interval_and_p():
     )
     sar, other = paired_differences(values, "base").itertuples()
     # Differences 1, 2, 3: of 8 signs, only all of one kind give as large a mean.
-    assert sar.p == 2 / 8 and 1 <= sar.low < 2 < sar.high <= 3
-    assert other.p == 1 and math.isnan(other.low) and math.isnan(other.high)
+    assert sar.p == 2 / 8
+    # Standard error 1 / sqrt(3), t of 0.975 with 2 degrees of freedom 4.303.
+    half = 4.30265 / math.sqrt(3)
+    assert (sar.low, sar.high) == pytest.approx((2 - half, 2 + half), rel=1e-5)
+    # t = 2 sqrt(3); with 2 degrees of freedom p = 1 - t / sqrt(2 + t^2).
+    assert sar.p_t == pytest.approx(1 - math.sqrt(12 / 14))
+    assert other.p == 1
+    assert all(math.isnan(value) for value in (other.low, other.high, other.p_t))
+
+
+def test_pairs_come_with_their_correlation():
+    values = long_frame(
+        *(("base", seed, value) for seed, value in enumerate([1.0, 2.0, 4.0])),
+        *(("same", seed, value) for seed, value in enumerate([6.0, 7.0, 9.0])),
+        *(("turned", seed, value) for seed, value in enumerate([3.0, 2.0, 0.0])),
+        *(("constant", seed, 5.0) for seed in range(3)),
+        *(("two", seed, value) for seed, value in enumerate([0.0, 1.0])),
+    )
+    found = paired_differences(values, "base").set_index("method")["correlation"]
+    assert found[["same", "turned"]].tolist() == pytest.approx([1, -1])
+    # Any two pairs lie on a line.
+    assert found[["constant", "two"]].isna().all()
 
 
 def test_only_common_seeds_are_paired():
@@ -73,4 +93,4 @@ def test_without_another_method_there_is_no_difference():
     differences = paired_differences(long_frame(("base", 0, 10.0)), "base")
     assert differences.empty
     assert {"n", "mean_difference", "std_difference", "wins"} < set(differences)
-    assert {"low", "high", "p"} < set(differences)
+    assert {"correlation", "low", "high", "p", "p_t"} < set(differences)

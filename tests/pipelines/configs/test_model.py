@@ -1,4 +1,4 @@
-"""The config of a model: what an entry and a method's plug-in make of one of mmsegmentation's."""
+"""The config of a model: what an entry and a method's plug-in, which is given more, make of it."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy import stats
 
 from pipelines.analyse import stage as analyse
 from pipelines.base.artifacts import read_json
@@ -116,7 +117,12 @@ def test_the_table_holds_means_deviations_and_the_paired_difference(reported):
     shown = f"{difference.mean():+.1f} ± {difference.std(ddof=1):.1f}"
     assert f"{shown} |" in text(reported, "table.md")
     low, high = table.loc["sar", ["difference_low", "difference_high"]]
-    assert difference.min() - 1e-6 <= low < difference.mean() < high <= difference.max() + 1e-6
+    half = stats.t.ppf(0.975, len(difference) - 1) * difference.sem()
+    ends = (difference.mean() - half, difference.mean() + half)
+    assert (low, high) == pytest.approx(ends, rel=1e-8)
+    correlation = np.corrcoef(miou["sar"], miou["baseline"])[0, 1]
+    assert table.loc["sar", "correlation"] == pytest.approx(correlation, rel=1e-8)
+    assert f"correlate by r = {correlation:+.2f}." in text(reported, "report.md")
     within = numbers.interval(low, high)
     row = next(line for line in text(reported, "table.md").splitlines() if "| SAR_1 " in line)
     assert [cell.strip() for cell in row.split("|")][-3:] == [shown, within, ""]
