@@ -14,8 +14,11 @@ from pipelines.configs.images import dataloader, evaluation_pipeline, training_p
 from pipelines.configs.model import trained_model
 from pipelines.study import Run, params_file
 from pipelines.study.run_options import plugin_module
-from pipelines.study.schema import MOST_DIAGNOSTICS, Optimizer, Schedule, Training
+from pipelines.study.schema import Optimizer, Schedule, Training
 from sar.optimizer import without_decay
+
+_MOST_DIAGNOSTICS = 200
+"""Records of a method's diagnostics where the study names no interval: enough for a curve."""
 
 
 def training_config(run: Run, work_dir: Path) -> Config:
@@ -148,7 +151,7 @@ def _diagnostics_interval(training: Training) -> int:
     if training.diagnostics_interval is not None:
         return training.diagnostics_interval
     logs = math.ceil(training.iterations / training.log_interval)
-    return training.log_interval * math.ceil(logs / MOST_DIAGNOSTICS)
+    return training.log_interval * math.ceil(logs / _MOST_DIAGNOSTICS)
 
 
 def _optimizer(optimizer: Optimizer) -> dict[str, Any]:

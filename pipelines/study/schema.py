@@ -21,9 +21,6 @@ from pydantic import (
 
 from pipelines.base import metric_names
 
-MOST_DIAGNOSTICS = 200
-"""Records of a method's diagnostics where the study names no interval: enough for a curve."""
-
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 SidePixels = Annotated[int, Field(gt=0)]

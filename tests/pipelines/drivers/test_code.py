@@ -9,7 +9,15 @@ import sys
 
 import pytest
 
+from pipelines.drivers.code import NOT_DECISIVE
 from tests.pipelines import mini
+
+
+def test_what_is_left_out_exists():
+    for name in NOT_DECISIVE:
+        path = mini.ROOT.joinpath(*name.split("."))
+        assert path.is_dir() or path.with_suffix(".py").is_file(), name
+
 
 RUN = """
 import json, sys
