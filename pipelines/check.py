@@ -7,7 +7,6 @@ Snakemake calls this before its first job; it takes seconds, most of them to imp
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from pipelines.base.errors import PipelineError
 from pipelines.base.frames import read_csv
@@ -64,21 +63,20 @@ def _prospect(study: Study, claimed: Claimed) -> str:
     sd, source = _spread(study, claimed)
     if sd is None:
         return f"{what}; power unknown: no assumed_sd, and nothing was measured yet"
-    about: dict[str, Any] = {
-        "direction": claim.direction,
-        "margin": claim.margin,
-        "tests": len(study.claims),
-    }
+    direction, margin, tests = claim.direction, claim.margin, len(study.claims)
     told = [f"{what}, sd of the difference {sd:.2f} ({source})"]
-    if claim.direction != "within":
-        least = detectable_difference(sd, n, **about)
+    if direction != "within":
+        least = detectable_difference(sd, n, direction=direction, margin=margin, tests=tests)
         told.append(f"a true difference of {least:+.2f} points has {WANTED:.0%} power")
     difference = claim.assumed_difference
-    if difference is None and claim.direction == "within":
+    if difference is None and direction == "within":
         difference = 0.0
     if difference is not None:
-        found = power(difference, sd, n, **about)
-        pairs = pairs_needed(difference, sd, **about) or "more than 1000"
+        found = power(difference, sd, n, direction=direction, margin=margin, tests=tests)
+        pairs = (
+            pairs_needed(difference, sd, direction=direction, margin=margin, tests=tests)
+            or "more than 1000"
+        )
         told.append(
             f"{difference:+.2f} points have {found:.0%}, and {WANTED:.0%} take {pairs} pairs"
         )

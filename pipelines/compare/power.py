@@ -1,8 +1,9 @@
 """How likely a claim is to be reproduced, before its runs, from the spread of the differences.
 
-By the noncentral t distribution, in place of the sign-flip test whose power has no formula; for
-normal differences the two agree within a few percent (`benchmarks/coverage.py`). The level is that
-of Holm's first step: the worst case, in which no other claim of the study is decided.
+By the noncentral t distribution, in place of the sign-flip test whose power has no formula, at the
+level that this test can reach: its p come in steps of 2 / 2^n. How far the two are apart is in
+`benchmarks/coverage.py`. The level is that of Holm's first step: the worst case, in which no other
+claim of the study is decided.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ def power(
         0 where so few pairs cannot reproduce anything. Within a margin it is a lower bound, close
         where it is high: of both tests together at least the sum of their powers less 1.
     """
-    if n < 2 or tests * smallest_p(n) > ALPHA:
+    steps = math.floor(ALPHA / tests / smallest_p(n))
+    if not steps:
         return 0.0
     freedom, scale = n - 1, math.sqrt(n) / sd
-    limit = stats.t.isf(ALPHA / tests / 2, freedom)
+    limit = stats.t.isf(steps * smallest_p(n) / 2, freedom)
 
     def beyond(distance: float) -> float:
         return float(stats.nct.sf(limit, freedom, distance * scale))
