@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.device import is_cuda_available
 
-from pipelines.base.errors import PipelineError
 from pipelines.configs.images import dataloader, evaluation_pipeline, training_pipeline
 from pipelines.configs.model import trained_model
-from pipelines.study import Run, params_file
+from pipelines.configs.optimizer import optim_wrapper, param_scheduler
+from pipelines.study import Run
 from pipelines.study.run_options import plugin_module
-from pipelines.study.schema import Optimizer, Schedule, Training
-from sar.optimizer import without_decay
+from pipelines.study.schema import Training
 
 _MOST_DIAGNOSTICS = 200
 """Records of a method's diagnostics where the study names no interval: enough for a curve."""
@@ -40,7 +38,7 @@ def training_config(run: Run, work_dir: Path) -> Config:
         "train_dataloader": dataloader(run.dataset, "train", batch, training_pipeline(run)),
         "train_cfg": _loop(run),
         "optim_wrapper": optim_wrapper(run),
-        "param_scheduler": _schedule(run),
+        "param_scheduler": param_scheduler(run),
         "default_hooks": _default_hooks(training),
         "custom_hooks": _custom_hooks(run),
         "log_processor": {"by_epoch": False},
@@ -119,74 +117,9 @@ def _custom_hooks(run: Run) -> list[dict[str, Any]]:
     return hooks
 
 
-def optim_wrapper(run: Run) -> dict[str, Any]:
-    """Config of a training's optimizer, in the wrapper that computes in the entry's precision.
-
-    Raises:
-        PipelineError: for fp16 without a GPU.
-    """
-    entry = run.entry
-    parts: dict[str, Any] = (
-        {"accumulative_counts": entry.accumulate} if entry.accumulate > 1 else {}
-    )
-    parts |= _optimizer(run.training.optimizer)
-    if run.spec.plugin is not None and run.training.optimizer.weight_decay:
-        # What a method trains of its own has no gradient most of the time: decay alone would move
-        # it, and with it the features. A deviation from the released recipe.
-        parts |= without_decay(parts.get("paramwise_cfg"))
-    if entry.precision == "float32":
-        return {"type": "OptimWrapper"} | parts
-    if entry.precision == "bf16":
-        return {"type": "BFloat16OptimWrapper"} | parts
-    if not is_cuda_available():
-        raise PipelineError(
-            f"{params_file('models', run.model)}: precision: fp16 needs a GPU, and there is none; "
-            "expected bf16 or float32"
-        )
-    return {"type": "AmpOptimWrapper", "dtype": "float16", "loss_scale": "dynamic"} | parts
-
-
 def _diagnostics_interval(training: Training) -> int:
     """That of the log, or where there are too many logs the least multiple that has few enough."""
     if training.diagnostics_interval is not None:
         return training.diagnostics_interval
     logs = math.ceil(training.iterations / training.log_interval)
     return training.log_interval * math.ceil(logs / _MOST_DIAGNOSTICS)
-
-
-def _optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    # Fused updates are a tenth of a small model's step on a CPU, and the same on a GPU.
-    settings = optimizer.model_dump(exclude_none=True, exclude={"custom_keys"}) | {"fused": True}
-    if optimizer.custom_keys is None:
-        return {"optimizer": settings}
-    multipliers = {name: value.model_dump() for name, value in optimizer.custom_keys.items()}
-    return {"optimizer": settings, "paramwise_cfg": {"custom_keys": multipliers}}
-
-
-def _schedule(run: Run) -> list[dict[str, Any]]:
-    schedule, iterations = run.training.schedule, run.training.iterations
-    decay = {
-        "type": "PolyLR",
-        "power": schedule.power,
-        "eta_min": schedule.min_lr,
-        "begin": schedule.warmup_iterations,
-        "end": iterations,
-        "by_epoch": False,
-    }
-    if not schedule.warmup_iterations:
-        return [decay]
-    warmup = {
-        "type": "LinearLR",
-        "start_factor": _warmup_start(schedule),
-        "begin": 0,
-        "end": schedule.warmup_iterations,
-        "by_epoch": False,
-    }
-    return [warmup, decay]
-
-
-def _warmup_start(schedule: Schedule) -> float:
-    """The share of the learning rate that the first step has."""
-    if schedule.warmup_start_factor is not None:
-        return schedule.warmup_start_factor
-    return 1.0 / schedule.warmup_iterations

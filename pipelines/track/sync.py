@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipelines.base.errors import PipelineError
 from pipelines.study import Run, Study
-from pipelines.track import registry, store
+from pipelines.track import mlflow_store, registry
 from pipelines.track.connection import connection, shown_uri, tracking_uri
 from pipelines.track.links import fitting, run_tables
 from pipelines.track.run_view import run_view
@@ -47,23 +47,23 @@ def sync(study: Study, run: Run | None = None, *, register: bool = False) -> Syn
         if view is not None:
             views[item.name] = view
     with connection() as client:
-        experiment = store.open_experiment(client, study.name, question(study))
-        index = store.find_records(client, experiment, None if run is None else run.name)
+        experiment = mlflow_store.open_experiment(client, study.name, question(study))
+        index = mlflow_store.find_records(client, experiment, None if run is None else run.name)
         known = index.get((STUDY_KEY, study.name))
         if run is None or known is None:
-            parent = store.update(client, experiment, index, study_view(study))
+            parent = mlflow_store.update(client, experiment, index, study_view(study))
         else:
             # The comparison waits for the study's own sync: it changes when all runs are there.
             parent = known.info.run_id
         ids = {
-            name: store.update(client, experiment, index, view, parent)
+            name: mlflow_store.update(client, experiment, index, view, parent)
             for name, view in views.items()
         }
         if run is None:
-            store.put_below(client, index, parent)
+            mlflow_store.put_below(client, index, parent)
             tables = run_tables(study, experiment, views, ids)
             note = fitting([question(study), result(study), *tables])
-            store.set_note(client, index[STUDY_KEY, study.name], note)
+            mlflow_store.set_note(client, index[STUDY_KEY, study.name], note)
         if register:
             for item in registry.registered_runs(study):
                 if item.name in views and not views[item.name].grows:

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.base.errors import PipelineError
 from pipelines.configs.model import trained_model
-from pipelines.configs.training import optim_wrapper
+from pipelines.configs.optimizer import optim_wrapper
 from pipelines.fetch.stage import fetch
 from pipelines.prepare.stage import prepare
 from pipelines.study import Run, read_params

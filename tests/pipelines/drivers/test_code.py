@@ -72,3 +72,63 @@ def test_a_stage_depends_on_all_that_it_runs(tmp_path):
         assert done.returncode == 0, done.stderr
         ran, files = json.loads(done.stdout.splitlines()[-1])
         assert ran and set(ran) <= set(files), stage
+
+
+USERS = {
+    "mine/__init__.py": "",
+    "mine/method.py": "from mine.parts import weight\n\n\ndef apply(model):\n    return model\n",
+    "mine/parts.py": "weight = 1.0\n",
+    "heads/wide.py": "from heads import base\n",
+    "heads/base.py": "width = 2\n",
+    "apart.py": "",
+}
+HASH = """
+from pipelines.drivers.code import code_files, code_hash
+from pipelines.study import Study
+
+run = Study.load("mini").run("mini/fcn_hrnet_tiny/sar/seed0")
+for stage in ("train", "evaluate"):
+    print(stage, code_hash(stage, run), *[path.as_posix() for path in code_files(stage, run)])
+"""
+
+
+@pytest.fixture
+def users_code(tmp_path):
+    """A function: what is known of the code of a run with a user's own plug-in and head, by stage:
+    its hash, and those of its files that are the user's."""
+    methods = mini.study_file()["methods"]
+    methods["sar"] = {"label": "Mine", "plugin": "mine.method:apply"}
+    mini.write_params(tmp_path, methods=methods)
+    head = {"decode_head": {"type": "heads.wide.WideHead"}}
+    entry = {"title": "Net", "config": "_base_/models/fcn_hr18.py", "model": head}
+    (tmp_path / f"params/models/{mini.MODEL}.yaml").write_text(json.dumps(entry))
+    for name, text in USERS.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    environment = os.environ | {"PYTHONPATH": str(mini.ROOT)}
+
+    def known() -> dict[str, tuple[str, set[str]]]:
+        words = [sys.executable, "-c", HASH]
+        out = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        lines = [line.split() for line in out.splitlines()]
+        return {stage: (hashed, USERS.keys() & set(files)) for stage, hashed, *files in lines}
+
+    return known
+
+
+def test_a_users_plugin_and_model_are_followed(users_code, tmp_path):
+    model = {"heads/wide.py", "heads/base.py"}
+    before = users_code()
+    assert before["train"][1] == model | {"mine/__init__.py", "mine/method.py", "mine/parts.py"}
+    assert before["evaluate"][1] == model
+    with (tmp_path / "mine/parts.py").open("a") as file:
+        file.write("# A comment.\n")
+    assert users_code() == before
+    (tmp_path / "mine/parts.py").write_text("weight = 2.0\n")
+    after = users_code()
+    assert after["train"][0] != before["train"][0]
+    assert after["evaluate"] == before["evaluate"]
+    (tmp_path / "heads/base.py").write_text("width = 3\n")
+    assert users_code()["evaluate"][0] != before["evaluate"][0]

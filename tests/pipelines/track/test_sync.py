@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.track import store
+from pipelines.track import mlflow_store
 from pipelines.track.__main__ import main as track_main
 from pipelines.track.sync import attempt, sync
 from tests.pipelines.track.glyphs import (
@@ -97,7 +97,7 @@ def test_the_logging_of_a_sync_that_broke_off_half_way_is_completed(monkeypatch,
     study = fabricate([0])
     for run in study.runs:
         fake_run(run)
-    send, calls = store._send, []
+    send, calls = mlflow_store._send, []
 
     def breaks_off(client_, record, view):
         calls.append(view.title)
@@ -109,7 +109,7 @@ def test_the_logging_of_a_sync_that_broke_off_half_way_is_completed(monkeypatch,
         send(client_, record, view)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_send", breaks_off)
+        patch.setattr(mlflow_store, "_send", breaks_off)
         assert attempt(study) is None
     assert "No space left on device" in caplog.text
     assert 0 < len(curves(records()[study.runs[0].name])["train/lr"]) < 30

@@ -131,7 +131,7 @@ def test_bf16_follows_float32(trained):
 
 
 def test_fp16_without_a_gpu_is_refused(trained, monkeypatch):
-    monkeypatch.setattr("pipelines.configs.training.is_cuda_available", lambda: False)
+    monkeypatch.setattr("pipelines.configs.optimizer.is_cuda_available", lambda: False)
     expected = rf"params/models/{mini.MODEL}.yaml: precision: fp16 needs a GPU"
     with pytest.raises(PipelineError, match=expected):
         trained(precision="fp16")

@@ -4,7 +4,7 @@ An embedding that gets no gradient, as SAR's while all anchors are confident, is
 alone; its anchors shrink, and the features that are pulled to them.
 
     cfg.optim_wrapper.update(without_decay(cfg.optim_wrapper.get("paramwise_cfg")))
-    cfg.custom_imports = dict(imports=["sar.mmseg", "sar.optimizer"], allow_failed_imports=False)
+    cfg.custom_imports = dict(imports=["sar.mmseg", "sar.weight_decay"], allow_failed_imports=False)
 """
 
 from __future__ import annotations

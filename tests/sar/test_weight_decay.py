@@ -7,7 +7,7 @@ from sar_cases import fcn_hrnet
 from test_mmseg import build
 
 from sar.mmseg import apply_sar
-from sar.optimizer import without_decay
+from sar.weight_decay import without_decay
 
 
 def wrapper(model, **options):
