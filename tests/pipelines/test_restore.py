@@ -7,11 +7,10 @@ import pytest
 
 from pipelines import restore
 from pipelines.analyse import stage as analyse
-from pipelines.base.artifacts import canonical_json, read_json
 from pipelines.base.errors import PipelineError
 from pipelines.compare import stage as compare
-from pipelines.publish import manifest, verify
 from pipelines.publish import stage as publish
+from pipelines.publish import verify
 from pipelines.report import stage as report
 
 README = "<!-- table:mini -->\n<!-- /table:mini -->\n"
@@ -103,35 +102,3 @@ def test_a_study_that_is_not_published_and_one_that_has_changed(published, fabri
     fabricate(seeds=[0, 1], skip=tuple(run.name for run in published.runs))
     assert restore.main(["--study", "mini"]) == 0
     assert "mini.yaml has changed since it was published" in capsys.readouterr().err
-
-
-def without_curves(study):
-    """As an early publication did: only the table of all curves was published."""
-    for path in study.published.glob("runs/**/curves.csv"):
-        path.unlink()
-    manifest.write(study.published)
-    shutil.rmtree(study.results)
-    restore.restore("mini")
-
-
-def test_curves_that_were_published_as_a_table_alone_are_kept(published):
-    table = published.output("compare", "curves.csv")
-    before = table.read_bytes()
-    without_curves(published)
-    compare.compare(published)
-    assert table.read_bytes() == before
-    read = read_json(published.output("compare", "receipt.json"))["inputs"]
-    assert "reports/mini/compare/curves.csv" in read
-    report.report(published)
-    publish.publish(published)
-    verify.verify()
-
-
-def test_a_table_of_other_curves_is_not_taken(published):
-    without_curves(published)
-    receipt = published.published / "compare/receipt.json"
-    known = read_json(receipt)
-    known["inputs"][published.runs[0].output("train", "curves.csv").as_posix()] = "0" * 64
-    receipt.write_text(canonical_json(known))
-    with pytest.raises(PipelineError, match=r"seed0/train/curves.csv: not found"):
-        compare.compare(published)

@@ -119,7 +119,8 @@ def test_the_table_holds_means_deviations_and_the_paired_difference(reported):
     low, high = table.loc["sar", ["difference_low", "difference_high"]]
     half = stats.t.ppf(0.975, len(difference) - 1) * difference.sem()
     ends = (difference.mean() - half, difference.mean() + half)
-    assert (low, high) == pytest.approx(ends, rel=1e-8)
+    # The lower end is small beside the scores, which runs.csv holds to ten digits.
+    assert (low, high) == pytest.approx(ends, abs=1e-7)
     correlation = np.corrcoef(miou["sar"], miou["baseline"])[0, 1]
     assert table.loc["sar", "correlation"] == pytest.approx(correlation, rel=1e-8)
     assert f"correlate by r = {correlation:+.2f}." in text(reported, "report.md")
