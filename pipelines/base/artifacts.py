@@ -19,6 +19,9 @@ from typing import Any
 from pipelines.base.errors import PipelineError
 from pipelines.base.measuring import Meter
 
+TIMESTAMP = ".snakemake_timestamp"
+"""What Snakemake leaves in a folder that it was promised: no part of any result."""
+
 
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
@@ -27,7 +30,8 @@ def sha256_file(path: Path) -> str:
 
 def sha256_folder(folder: Path) -> str:
     """sha256 over the names and contents of all files below `folder`, in order of their names."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    everything = folder.rglob("*")
+    files = sorted(path for path in everything if path.is_file() and path.name != TIMESTAMP)
     listing = [(path.relative_to(folder).as_posix(), sha256_file(path)) for path in files]
     return sha256_json(listing)
 

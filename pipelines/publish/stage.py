@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pipelines.base.artifacts import read_json, sha256_file, sha256_folder
+from pipelines.base.artifacts import TIMESTAMP, read_json, sha256_file, sha256_folder
 from pipelines.base.errors import PipelineError
 from pipelines.publish import manifest, readme, verify
 from pipelines.study import REPORTS, STUDY_STAGES, Dataset, Study
@@ -127,8 +127,11 @@ def _copy(study: Study, target: Path) -> None:
         place = target if stage == "report" else target / stage
         place.mkdir(parents=True, exist_ok=True)
         for name in _STUDY_FILES[stage]:
-            copy = shutil.copytree if name.endswith("/") else shutil.copyfile
-            copy(study.output(stage, name), place / name)
+            if name.endswith("/"):
+                ignored = shutil.ignore_patterns(TIMESTAMP)
+                shutil.copytree(study.output(stage, name), place / name, ignore=ignored)
+            else:
+                shutil.copyfile(study.output(stage, name), place / name)
     for run in study.runs:
         for stage, names in _RUN_FILES.items():
             place = target / "runs" / run.name / stage

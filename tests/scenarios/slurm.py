@@ -75,7 +75,8 @@ def missing() -> str | None:
         done = subprocess.run(["apt-get", *words], capture_output=True, text=True)
         if done.returncode:
             return f"apt-get {words[0]} failed: {done.stderr.strip().splitlines()[-1:]}"
-    return None
+    unseen = [program for program in PROGRAMS if shutil.which(program) is None]
+    return f"{', '.join(unseen)}: installed, but not on PATH" if unseen else None
 
 
 @contextlib.contextmanager

@@ -117,6 +117,14 @@ def test_a_report_whose_figures_are_not_its_own_is_not_published(published):
         publish.publish(published)
 
 
+def test_what_snakemake_leaves_in_folders_is_neither_missed_nor_published(published):
+    for name in ("figures", "tables"):
+        (published.output("report", f"{name}/") / ".snakemake_timestamp").touch()
+    publish.publish(published)
+    assert not list(published.published.rglob(".snakemake_timestamp"))
+    verify.verify()
+
+
 def test_an_unpublished_study_shows_nothing(fabricate):
     fabricate()
     Path("README.md").write_text(EMPTY)
