@@ -39,7 +39,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipelines.configs.model import baseline_model
 from pipelines.study import Study, params_file, read_params
-from pipelines.study.schema import ModelEntry
+from pipelines.study.model_entry import ModelEntry
 from sar.mmseg import apply_sar, baseline_state_dict
 
 TABLE = Path(__file__).with_suffix(".csv")

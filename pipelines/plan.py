@@ -23,7 +23,7 @@ from pipelines.running.finished import finished
 from pipelines.study import DATA, RESULTS, WORK, Dataset, Run, Study
 from pipelines.study.cards import Download, FilesSource, FirstOf, Part
 from pipelines.study.places import ROOT
-from pipelines.study.schema import Optimizer
+from pipelines.study.recipe import Optimizer
 
 STEP_TIMES = ROOT / "benchmarks" / "step_times.csv"
 """Columns device, model, method, crop (height x width, or whole images of a data set), batch

@@ -13,7 +13,8 @@ from mmengine.config import Config, ConfigDict
 from pipelines.base.artifacts import read_json
 from pipelines.base.errors import PipelineError
 from pipelines.study import Run, params_file
-from pipelines.study.schema import Evaluation, ModelEntry
+from pipelines.study.evaluation import Evaluation
+from pipelines.study.model_entry import ModelEntry
 from sar.packaged import mmseg_configs
 
 

@@ -8,7 +8,7 @@ from mmengine.device import is_cuda_available
 
 from pipelines.base.errors import PipelineError
 from pipelines.study import Run, params_file
-from pipelines.study.schema import Optimizer, Schedule
+from pipelines.study.recipe import Optimizer, Schedule
 from sar.weight_decay import without_decay
 
 

@@ -12,8 +12,8 @@ from pipelines.configs.images import dataloader, evaluation_pipeline, training_p
 from pipelines.configs.model import trained_model
 from pipelines.configs.optimizer import optim_wrapper, param_scheduler
 from pipelines.study import Run
+from pipelines.study.recipe import Training
 from pipelines.study.run_options import plugin_module
-from pipelines.study.schema import Training
 
 _MOST_DIAGNOSTICS = 200
 """Records of a method's diagnostics where the study names no interval: enough for a curve."""

@@ -44,7 +44,7 @@ from pipelines.study import (
     read_params,
 )
 from pipelines.study.cards import DataCard
-from pipelines.study.schema import ModelEntry, Pretrained
+from pipelines.study.model_entry import ModelEntry, Pretrained
 
 DATASETS_FILE = PARAMS / "datasets" / "dvc.yaml"
 WEIGHTS_FILE = PARAMS / "models" / "dvc.yaml"

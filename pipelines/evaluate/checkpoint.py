@@ -16,7 +16,8 @@ from pipelines.base.errors import PipelineError
 from pipelines.evaluate.subject import CheckpointTest
 from pipelines.running.cli import limit_threads
 from pipelines.study import Dataset, params_file, read_params
-from pipelines.study.schema import Evaluation, ModelEntry
+from pipelines.study.evaluation import Evaluation
+from pipelines.study.model_entry import ModelEntry
 
 if TYPE_CHECKING:
     from sar.trained.bundle import Bundle

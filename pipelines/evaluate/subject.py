@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.base.artifacts import sha256_json
 from pipelines.study import Dataset
-from pipelines.study.schema import Evaluation
+from pipelines.study.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from sar.trained.bundle import Bundle

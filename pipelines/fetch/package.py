@@ -20,7 +20,7 @@ from pipelines.base.errors import PipelineError
 from pipelines.fetch import checksums, mirror
 from pipelines.fetch.sources import Content, LocalFile, Work
 from pipelines.study.cards import WeightsPart
-from pipelines.study.schema import Package
+from pipelines.study.model_entry import Package
 
 _LINES = 6
 """How many of the last lines that pip printed an error message shows."""

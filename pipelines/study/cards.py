@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipelines.base import metric_names
 from pipelines.study.digits import DigitsSpec, Split
-from pipelines.study.schema import Colour, Name, Strict
+from pipelines.study.strict import Colour, Name, Strict
 
 
 def _below(path: str) -> str:

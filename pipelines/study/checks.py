@@ -9,8 +9,11 @@ from typing import Protocol
 from pipelines.base import metric_names
 from pipelines.base.errors import PipelineError
 from pipelines.study.data import Dataset
+from pipelines.study.evaluation import Evaluation
+from pipelines.study.model_entry import ModelEntry
 from pipelines.study.parameters import params_file
-from pipelines.study.schema import Claim, Evaluation, ModelEntry, Override, StudyFile, Training
+from pipelines.study.recipe import Training
+from pipelines.study.schema import Claim, Override, StudyFile
 
 
 class _Claimed(Protocol):

@@ -17,6 +17,8 @@ from pipelines.study.cards import (
     Subset,
     WeightsPart,
 )
+from pipelines.study.evaluation import Evaluation
+from pipelines.study.model_entry import ModelEntry, Pretrained
 from pipelines.study.parameters import hash_of, params_file, read_params
 from pipelines.study.places import (
     DATASET_STAGES,
@@ -26,7 +28,6 @@ from pipelines.study.places import (
     WEIGHTS_DECIDED_BY,
     stage_outputs,
 )
-from pipelines.study.schema import Evaluation, ModelEntry, Pretrained
 
 
 @dataclass(frozen=True)

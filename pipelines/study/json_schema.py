@@ -13,8 +13,10 @@ from pathlib import Path
 from pipelines.base.artifacts import canonical_json
 from pipelines.study import PARAMS
 from pipelines.study.cards import DataCard
+from pipelines.study.model_entry import ModelEntry
 from pipelines.study.reference import ReferenceFile
-from pipelines.study.schema import ModelEntry, Strict, StudyFile
+from pipelines.study.schema import StudyFile
+from pipelines.study.strict import Strict
 
 SCHEMAS: dict[str, type[Strict]] = {
     "study": StudyFile,

@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 from pipelines.base.artifacts import sha256_json
 from pipelines.base.errors import PipelineError
 from pipelines.study.places import PARAMS
-from pipelines.study.schema import Strict
+from pipelines.study.strict import Strict
 
 _Model = TypeVar("_Model", bound=Strict)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipelines.study import REFERENCE, read_params
-from pipelines.study.schema import MetricName, Name, SidePixels, Strict
+from pipelines.study.strict import MetricName, Name, SidePixels, Strict
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 

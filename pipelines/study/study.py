@@ -11,6 +11,8 @@ from pipelines.base.errors import PipelineError
 from pipelines.study.cards import DataCard
 from pipelines.study.checks import check_claims, check_runs
 from pipelines.study.data import Dataset, Weights
+from pipelines.study.evaluation import Evaluation
+from pipelines.study.model_entry import ModelEntry
 from pipelines.study.parameters import (
     hash_of,
     merge,
@@ -33,16 +35,9 @@ from pipelines.study.places import (
     WORK,
     stage_outputs,
 )
-from pipelines.study.schema import (
-    Claim,
-    Evaluation,
-    Method,
-    ModelEntry,
-    Override,
-    Strict,
-    StudyFile,
-    Training,
-)
+from pipelines.study.recipe import Training
+from pipelines.study.schema import Claim, Method, Override, StudyFile
+from pipelines.study.strict import Strict
 
 _Model = TypeVar("_Model", bound=Strict)
 

@@ -16,7 +16,7 @@ from pipelines.fetch import stage as fetch
 from pipelines.fetch.missing import missing_data, missing_weights
 from pipelines.study import Dataset, Study, Weights
 from pipelines.study.cards import DataCard
-from pipelines.study.schema import Pretrained
+from pipelines.study.model_entry import Pretrained
 from tests.pipelines import mini
 from tests.pipelines.prepare import raw
 

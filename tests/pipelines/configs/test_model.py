@@ -13,7 +13,7 @@ from pipelines.configs.optimizer import optim_wrapper
 from pipelines.fetch.stage import fetch
 from pipelines.prepare.stage import prepare
 from pipelines.study import Run, read_params
-from pipelines.study.schema import ModelEntry
+from pipelines.study.model_entry import ModelEntry
 from tests.pipelines import mini
 
 RIVAL = "sar.rivals.logit_adjustment:apply_logit_adjustment"

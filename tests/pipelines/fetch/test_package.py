@@ -197,7 +197,7 @@ def test_mobilenetv2_computes_what_its_source_network_does(project, tmp_path):
 
     from pipelines.configs.model import entry_config
     from pipelines.study import params_file, read_params
-    from pipelines.study.schema import ModelEntry
+    from pipelines.study.model_entry import ModelEntry
 
     shutil.copytree(ROOT / "params/models", project.root / "params/models")
     weights = Weights.load(MODEL)

@@ -10,7 +10,7 @@ from pipelines.base.errors import PipelineError
 from pipelines.report import model_zoo
 from pipelines.report.sections import published_numbers
 from pipelines.study import REFERENCE, Study, params_file, params_names, read_params, reference
-from pipelines.study.schema import ModelEntry
+from pipelines.study.model_entry import ModelEntry
 from sar.packaged import mmseg_configs
 
 ROOT = Path(__file__).parents[4]
