@@ -7,6 +7,7 @@ does not tell is null.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,16 @@ from typing import Any
 PACKAGES = ("torch", "onedl-mmsegmentation", "onedl-mmcv", "onedl-mmengine", "numpy", "snakemake")
 LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
 POWERCAP = Path("/sys/class/powercap")
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+
+UNKNOWN = "unknown"
+"""The commit of a checkout of which git does not tell it."""
 
 _MIB = 2**20
+_OUTSIDE = "not a git repository (or any"
+"""What git says where no folder above is a checkout; of a broken one it says its path instead."""
+_log = logging.getLogger(__name__)
 
 
 class Meter:
@@ -33,6 +43,9 @@ class Meter:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._cpu_energy, self._gpu_energy = cpu_energy(), gpu_energy()
+        pull = sys.modules.get("sar.pull")
+        if pull is not None:  # What an earlier run of this process took is not this one's.
+            pull.taken.clear()
 
     def facts(self) -> dict[str, Any]:
         """The content of `runtime.json`, times in seconds.
@@ -51,6 +64,8 @@ class Meter:
             "cpu_energy_joules": spent(self._cpu_energy, cpu_energy()),
             "gpu_energy_joules": spent(self._gpu_energy, gpu_energy(), list(gpus)),
             "device": ", ".join(dict.fromkeys(gpus.values())) or "cpu",
+            **_tf32(),
+            **_pull(),
             **({"processes": processes} if processes > 1 else {}),
             "commit": commit,
             "dirty": dirty,
@@ -60,7 +75,7 @@ class Meter:
             "processor": processor(),
             "instructions": _instructions(),
             "cpu_count": os.cpu_count(),
-            "versions": {name: metadata.version(name) for name in PACKAGES},
+            "versions": {name: found for name in PACKAGES if (found := _version(name))},
         }
 
 
@@ -138,13 +153,18 @@ def lock_state(lock: Path = LOCK) -> dict[str, Any] | None:
     for line in content.decode().splitlines():
         name, pinned, version = line.partition("==")
         if pinned and not line.startswith("#"):
-            try:
-                installed = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                installed = None
+            installed = _version(name)
             if installed is None or installed.partition("+")[0] != version.strip():
                 differs[name] = {"installed": installed, "locked": version.strip()}
     return {"sha256": hashlib.sha256(content).hexdigest(), "differs": differs}
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed: a stage by itself needs no Snakemake."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def processor() -> str | None:
@@ -157,6 +177,21 @@ def processor() -> str | None:
     return platform.processor() or None
 
 
+def available_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int:
+    """Bytes that a process can take without any being swapped out: of the machine, or less where a
+    container or a job has a limit (cgroup v2). 0 where the system does not tell."""
+    if not meminfo.is_file():
+        return 0
+    found = re.search(r"^MemAvailable:\s*(\d+) kB$", meminfo.read_text(), re.MULTILINE)
+    free = 1024 * int(found[1]) if found else 0
+    limit, used = cgroup / "memory.max", cgroup / "memory.current"
+    if limit.is_file() and used.is_file():
+        bound = limit.read_text().strip()
+        if bound != "max":
+            free = min(free, max(int(bound) - int(used.read_text()), 0))
+    return free
+
+
 def _instructions() -> str | None:
     """The vector instructions that torch computes with, such as AVX512, where it was used.
 
@@ -167,17 +202,47 @@ def _instructions() -> str | None:
 
 
 def git_commit() -> tuple[str | None, bool | None]:
-    """(commit id, whether tracked files differ from it); Nones outside a git checkout."""
+    """(commit id, whether tracked files differ from it); Nones outside a git checkout.
+
+    In a checkout of which git does not tell them, as of one that belongs to somebody else, there is
+    a warning, and the id is `UNKNOWN`.
+    """
 
     def git(*words: str) -> str:
         return subprocess.run(
-            ["git", *words], capture_output=True, text=True, check=True, timeout=30
+            ["git", *words],
+            capture_output=True,
+            # Its messages are read below.
+            env=os.environ | {"LC_ALL": "C"},
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=30,
         ).stdout.strip()
 
+    commit = UNKNOWN
     try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "-uno"))
-    except (OSError, subprocess.SubprocessError):
-        return None, None
+        commit = git("rev-parse", "HEAD")
+        return commit, bool(git("status", "--porcelain", "-uno"))
+    except subprocess.CalledProcessError as error:
+        if _OUTSIDE in error.stderr:
+            return None, None
+        reason = " ".join(error.stderr.split())
+    except FileNotFoundError as error:
+        if not any((folder / ".git").exists() for folder in Path("file").resolve().parents):
+            return None, None
+        reason = str(error)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = str(error)
+    told = "its commit is recorded as unknown" if commit == UNKNOWN else "changes are not recorded"
+    _warn(f"git does not tell the state of this checkout, so {told}: {reason}")
+    return commit, None
+
+
+@cache
+def _warn(message: str) -> None:
+    """Once in a process."""
+    _log.warning(message)
 
 
 def _cuda() -> Any:
@@ -203,6 +268,21 @@ def _peak_gpu_memory() -> float | None:
         return None
     peaks = [cuda.max_memory_reserved(index) for index in range(cuda.device_count())]
     return round(max(peaks) / _MIB, 1)
+
+
+def _tf32() -> dict[str, bool]:
+    """Whether the GPU that was used might round float32 to TF32, in either kind of product."""
+    if _cuda() is None:
+        return {}
+    backends = sys.modules["torch"].backends
+    return {"tf32": backends.cuda.matmul.allow_tf32 or backends.cudnn.allow_tf32}
+
+
+def _pull() -> dict[str, list[str]]:
+    """How SAR's pull was computed, where it was: its ways round apart."""
+    pull = sys.modules.get("sar.pull")
+    taken: list[str] = [] if pull is None else pull.taken.names()
+    return {"pull": taken} if taken else {}
 
 
 def _uuid(name: str) -> str:

@@ -44,7 +44,8 @@ def scores(
     """mIoU, mAcc, aAcc, per-class IoU and accuracy, and the mIoU of each group of classes.
 
     IoU of class k is TP / (TP + FP + FN) and its accuracy TP / (TP + FN), as in mmsegmentation's
-    IoUMetric; the means are over classes that the split contains.
+    IoUMetric; the means are over classes that the split contains. There a class that it does not
+    contain has IoU 0 as soon as one pixel is taken for it; `train.validation` has this definition.
     """
     confusion = np.asarray(confusion, dtype=np.float64)
     hits, labelled = np.diag(confusion), confusion.sum(axis=1)
@@ -96,6 +97,11 @@ class SubsetScores:
         for name, stems in self._of_name.items():
             if stem in stems:
                 self._confusion[name] = self._confusion[name] + confusion
+
+    @property
+    def unlabelled(self) -> list[str]:
+        """Subsets without a labelled pixel, which have no score."""
+        return [name for name, counted in self._confusion.items() if not np.any(counted)]
 
     def scores(
         self, classes: Sequence[str], groups: Mapping[str, Sequence[str]]

@@ -11,12 +11,14 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from pipelines.base.errors import PipelineError
 from pipelines.running.cli import limit_threads
 from pipelines.running.devices import claimed
 from pipelines.running.processes import joined, started_by_torchrun
+from pipelines.running.sharing import runs_per_gpu
 from pipelines.study import Run
 
 
@@ -47,7 +49,8 @@ def in_processes(
         return
     study = runs[0].study
     key = f"{study.path}: processes"
-    with claimed(study.file.processes, required=study.file.gpus, key=key):
+    slots = partial(runs_per_gpu, runs)
+    with claimed(study.file.processes, required=study.file.gpus, key=key, slots=slots):
         for run in runs:
             if study.file.processes == 1:
                 action(run)

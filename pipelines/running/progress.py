@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import statistics
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.base.artifacts import sha256_file, sha256_json
-from pipelines.running.curves import Curves, read_log, whole_lines
+from pipelines.base.reading import reading
+from pipelines.running.curves import Curves, logs, read_log, whole_lines, whole_records
 from pipelines.study import Run
 
 TIMES = "times.csv"
@@ -62,19 +64,37 @@ def read_progress(work: Path) -> Progress | None:
 
 
 def logged(work: Path) -> dict[str, Any]:
-    """What `runtime.json` keeps of the training in `work`, so that its finished curve agrees with
-    the one that was shown while it grew."""
+    """What `runtime.json` keeps of the training in `work`: `logged`, so that its finished curve
+    agrees with the one that was shown while it grew, and `waiting_for_images`, the share of an
+    iteration's time in which no batch was there yet, in the middle one of the logs."""
+    facts: dict[str, Any] = {}
+    waiting = _waiting_shares(work)
+    if waiting:
+        facts["waiting_for_images"] = round(statistics.median(waiting), 4)
     progress = read_progress(work)
     if progress is None:
-        return {}
+        return facts
     times = {str(step): time for step, time in progress.times.items()}
-    return {"logged": {"id": progress.id, "times": times}}
+    return facts | {"logged": {"id": progress.id, "times": times}}
+
+
+def _waiting_shares(work: Path) -> list[float]:
+    """Of each log the share of an iteration's time that went by before its batch was there."""
+    shares = []
+    for path in logs(work):
+        for values in whole_records(path, work):
+            whole, waited = values.get("time"), values.get("data_time")
+            # A log of a validation tells times of another loop.
+            if isinstance(whole, float) and isinstance(waited, float) and "loss" in values:
+                shares.append(min(waited / whole, 1.0) if whole else 0.0)
+    return shares
 
 
 def read_times(path: Path) -> dict[int, int]:
     """Unix time in milliseconds by iteration; none where no training began."""
-    marks = (line.split(",") for line in whole_lines(path))
-    return {int(step): int(time) for step, time in marks}
+    with reading(path, "log", f"remove it; {path.parent} stays of use without"):
+        marks = (line.split(",") for line in whole_lines(path, path.parent))
+        return {int(step): int(time) for step, time in marks}
 
 
 def clock(times: Mapping[int, int]) -> Callable[[int], float]:

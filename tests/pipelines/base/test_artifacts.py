@@ -1,10 +1,12 @@
 """Files appear whole or not at all, and receipts hold reproducible facts only."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from pipelines.base import artifacts
 from pipelines.base.artifacts import Stopwatch, read_json, sha256_file, staged, write_receipt
 from pipelines.base.errors import PipelineError
 
@@ -61,3 +63,19 @@ def test_missing_and_broken_json_name_the_file(tmp_path):
     (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(PipelineError, match="metrics.json: not valid JSON"):
         read_json(tmp_path / "metrics.json")
+
+
+@pytest.mark.parametrize(("mask", "folder", "file"), [(0o022, 0o755, 0o644), (0o007, 0o770, 0o660)])
+def test_modes_follow_the_umask(tmp_path, mask, folder, file):
+    before = os.umask(mask)
+    try:
+        with artifacts.staged(tmp_path / "out") as scratch:
+            (scratch / "images").mkdir()
+            (scratch / "images/a.png").write_bytes(b"1")
+            (scratch / "metrics.json").write_text("{}")
+            (scratch / "receipt.json").write_text("{}")
+        artifacts.write_whole(tmp_path / "out/page.md", "text")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "out", *(tmp_path / "out").rglob("*")):
+        assert path.stat().st_mode & 0o777 == (folder if path.is_dir() else file), path

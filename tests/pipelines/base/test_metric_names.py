@@ -18,6 +18,7 @@ from pipelines.report.sections.comparison import comparison_table, shown_compari
 from pipelines.study import Study
 from pipelines.study.reference import Result
 from pipelines.track.study_view import study_view
+from tests.pipelines.receipts import vouch
 
 NEW = Metric("mIoU/boundary", "boundary", ("boundary", "mIoU"))
 CLAIM = {"metric": NEW.name, "method": "sar", "direction": "higher", "margin": 1.0}
@@ -36,6 +37,7 @@ def counted(study: Study, **of_method: float) -> None:
             path = run.output("evaluate", "metrics.json")
             added = {"boundary": {"mIoU": of_method[run.method] + run.seed / 10}}
             path.write_text(canonical_json(read_json(path) | added))
+            vouch(path)
 
 
 def table_of(study: Study):
@@ -82,6 +84,7 @@ def test_what_is_always_shown_has_a_column_without_a_value(fabricate):
         metrics = json.loads(path.read_text())
         metrics["groups"]["tail"]["mIoU"] = None
         path.write_text(canonical_json(metrics))
+        vouch(path)
     compare(study)
     _, table = table_of(study)
     assert table["tail_mean"].isna().all() and "tail" in shown_comparison(table)

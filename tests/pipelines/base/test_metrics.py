@@ -117,5 +117,11 @@ def test_a_subset_is_scored_as_if_it_were_the_split():
     whole = scores(summed(truth, prediction, 5), CLASSES, GROUPS)
     shown = headline(whole | {"subsets": found})
     assert shown == headline(whole) | {f"mIoU/{name}": found[name]["mIoU"] for name in "ab"}
+    assert subsets.unlabelled == []
+    subsets = SubsetScores({"a": "A_*", "b": "B_?"}, stems)
+    for stem, one, other in zip(stems, truth, prediction, strict=True):
+        one = np.full_like(one, 255) if stem.startswith("B") else one
+        subsets.add(stem, confusion_matrix(one, other, 5, 255))
+    assert subsets.unlabelled == ["b"]
     with pytest.raises(ValueError, match=r"c: no image is named like 'C_\*'"):
         SubsetScores({"c": "C_*"}, stems)

@@ -17,6 +17,9 @@ class Subject:
     def folder(self, stage: str) -> Path:
         return self.home / stage
 
+    def parameters(self, stage: str, *, defaults: bool = True) -> dict:
+        return {"of": stage, "all": defaults}
+
     def parameters_hash(self, stage: str) -> str:
         return f"hash of {stage}"
 
@@ -40,6 +43,7 @@ def test_a_stage_leaves_its_files_a_receipt_and_what_it_took(tmp_path):
         "digests": {"images": "d1"},
     }
     runtime = read_json(folder / "runtime.json")
+    assert runtime["parameters"] == {"of": "draw", "all": False}
     assert runtime["logged"] == {"id": "x"} and runtime["versions"]["torch"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["draw", "source.txt"]
 
