@@ -7,11 +7,13 @@ import sys
 from pipelines.base.errors import PipelineError
 from pipelines.prepare import stage
 from pipelines.prepare.stage import prepare
+from pipelines.prepare.summary import summary
 from pipelines.running.cli import chosen_datasets, guarded, stage_parser
+from pipelines.study import made
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = stage_parser("prepare", stage.__doc__, datasets=True)
+    parser = stage_parser("prepare", stage.__doc__, datasets=True, verify=True)
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="processes that read and write (default: all CPUs)"
     )
@@ -23,6 +25,8 @@ def main(argv: list[str] | None = None) -> int:
         for dataset in chosen_datasets(args):
             prepare(dataset, args.jobs)
             print(f"prepared {dataset.name} in {dataset.prepared}")
+            for line in summary(made.info(dataset)):
+                print(f"  {line}")
 
     return guarded(command)
 

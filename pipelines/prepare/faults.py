@@ -23,6 +23,22 @@ class Unusable(Exception):
     """A raw image or label cannot be used; the message is the reason alone."""
 
 
+def few_enough(sides: tuple[int, int], most: int, what: str = "") -> None:
+    """Refuse an image of these sides that has more than `most` pixels.
+
+    Args:
+        what: of what, where it is not the file itself.
+
+    Raises:
+        Unusable: naming both numbers and the key that raises the limit.
+    """
+    if sides[0] * sides[1] > most:
+        raise Unusable(
+            f"has {what}{sides[0]} x {sides[1]} pixels, more than {most} in all; "
+            "source.max_pixels in the card raises the limit"
+        )
+
+
 def error(where: str, faults: Sequence[Fault]) -> PipelineError:
     """One error for all `faults`, of which the first 20 are named; `where` begins its message."""
     lines = [f"  {fault.file}: {fault.reason}" for fault in faults[:SHOWN]]

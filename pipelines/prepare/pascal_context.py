@@ -8,36 +8,19 @@ those of its classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ijson
-import numpy as np
-from pycocotools import mask as coco
 
 from pipelines.base.errors import PipelineError
-from pipelines.prepare.faults import Unusable
+from pipelines.prepare.coco import check_depth, items
+from pipelines.prepare.masks import Masks
 
 JSON = "trainval_merged.json"
 """Its name below `files/`."""
 MATRIX = "LabelMap"
 """The matrix of the older archive's files."""
-
-
-@dataclass(frozen=True)
-class Masks:
-    """The label of one image in the JSON file."""
-
-    image: str
-    size: tuple[int, int]
-    """(H, W)."""
-    parts: tuple[tuple[int, str], ...]
-    """Category id and run-length code; a later one covers those before it."""
-
-    def __str__(self) -> str:
-        return f"{JSON}, {self.image}"
 
 
 @dataclass(frozen=True)
@@ -57,9 +40,10 @@ def read_annotations(path: Path) -> Annotations:
         PipelineError: when it is not what the Detail API reads.
     """
     try:
-        of_id = {image["image_id"]: image for image in _items(path, "images")}
-        parts: dict[int, list[tuple[int, str]]] = {number: [] for number in of_id}
-        for one in _items(path, "annos_segmentation"):
+        check_depth(path)
+        of_id = {image["image_id"]: image for image in items(path, "images")}
+        parts: dict[int, list[tuple[int | str, str | bytes]]] = {number: [] for number in of_id}
+        for one in items(path, "annos_segmentation"):
             code = one["segmentation"]
             image = of_id[one["image_id"]]
             if code["size"] != [image["height"], image["width"]]:
@@ -73,31 +57,10 @@ def read_annotations(path: Path) -> Annotations:
         for number, image in of_id.items():
             name, size = image["file_name"], (image["height"], image["width"])
             images.setdefault(image["phase"], []).append(name)
-            masks[name] = Masks(name, size, tuple(parts.pop(number)))
+            masks[name] = Masks(JSON, name, size, tuple(parts.pop(number)))
     except (ijson.JSONError, KeyError, TypeError) as error:
         raise PipelineError(
             f"{path}: not the annotations of the Detail API ({error!r}); expected the "
             f"{JSON} that it reads; fetch it again"
         ) from error
     return Annotations(images, masks)
-
-
-def from_masks(masks: Masks) -> np.ndarray:
-    """Raw ids (H, W) uint16, 0 where there is no mask.
-
-    Raises:
-        Unusable: when a code is broken.
-    """
-    raw = np.zeros(masks.size, dtype=np.uint16)
-    for category, counts in masks.parts:
-        try:
-            mask = coco.decode({"size": list(masks.size), "counts": counts})
-        except (ValueError, TypeError) as error:
-            raise Unusable(f"has a broken mask of category {category}: {error}") from error
-        raw[mask.astype(bool)] = category
-    return raw
-
-
-def _items(path: Path, key: str) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        yield from ijson.items(file, f"{key}.item")

@@ -8,20 +8,22 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pipelines.base.pixels import digest as digest_of
 from pipelines.fetch import glyphs
-from pipelines.prepare import digits, writer
+from pipelines.prepare import digits
 from pipelines.prepare.account import SplitAccount
-from pipelines.prepare.writer import class_pixels, write_pair
+from pipelines.prepare.labels import class_pixels
+from pipelines.prepare.writer import write_pair
 from pipelines.study import Dataset
 from pipelines.study.digits import Split
 
 
-def write_scenes(dataset: Dataset, folder: Path) -> dict[str, SplitAccount]:
+def write_scenes(dataset: Dataset, folder: Path) -> dict[Split, SplitAccount]:
     """Write `folder/images/` and `folder/labels/`, and account for each split."""
     spec = dataset.card.scenes
-    images, classes = glyphs.read_glyphs(dataset.raw / "glyphs.npy")
+    images, classes = glyphs.read_glyphs(dataset.raw / "glyphs.npy", dataset.again("fetch"))
     chosen = digits.split_glyphs(classes, spec.seed)
-    accounts: dict[str, SplitAccount] = {}
+    accounts: dict[Split, SplitAccount] = {}
     for split in dataset.card.splits:
         pixels, having = np.zeros((2, len(dataset.card.classes)), dtype=np.int64)
 
@@ -42,6 +44,6 @@ def write_scenes(dataset: Dataset, folder: Path) -> dict[str, SplitAccount]:
 
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
-        digest = writer.digest(scenes())
+        digest = digest_of(scenes())
         accounts[split] = SplitAccount(digest, spec.scenes[split], pixels, having)
     return accounts

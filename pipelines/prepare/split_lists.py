@@ -24,11 +24,15 @@ from typing import get_args
 
 import numpy as np
 from PIL import Image
+from scipy.sparse import csr_array, vstack
 from scipy.sparse.csgraph import connected_components
 
 from pipelines.base.errors import PipelineError
-from pipelines.prepare.labels import read_label
-from pipelines.prepare.pairs import Pair, find_pairs
+from pipelines.prepare.faults import Unusable
+from pipelines.prepare.labels import class_pixels, read_label
+from pipelines.prepare.pairs import Pair
+from pipelines.prepare.raster import read_image
+from pipelines.prepare.splits import find_split
 from pipelines.running.cli import guarded
 from pipelines.study import PARAMS, Dataset
 from pipelines.study.cards import FilesSource
@@ -38,10 +42,16 @@ ALIKE = 0.9
 """Correlation of thumbnails above which two images are nearly equal."""
 
 _SIDE = 16
+_BLOCK = 1024
 
 
 def draw(
-    holds: np.ndarray, groups: np.ndarray, sizes: Mapping[str, int], seed: int
+    holds: np.ndarray,
+    groups: np.ndarray,
+    sizes: Mapping[str, int],
+    seed: int,
+    *,
+    exact: bool = True,
 ) -> dict[str, list[int]]:
     """The images of each part, by the rule above.
 
@@ -49,9 +59,11 @@ def draw(
         holds: (N, K) bool, whether an image holds a class.
         groups: (N,) equal numbers for images that stay together.
         sizes: images of each part, N in all.
+        exact: otherwise the sizes are what is aimed at: images that stay together and fit no part
+            go to the one with the most room, and a part may lack a class.
 
     Raises:
-        ValueError: when the sizes do not add up, or a class cannot be in each part.
+        ValueError: when the sizes do not add up, or, if exact, a class cannot be in each part.
     """
     if sum(sizes.values()) != len(holds):
         raise ValueError(f"the parts have {sum(sizes.values())} images of {len(holds)}")
@@ -69,7 +81,11 @@ def draw(
             together = groups == groups[image]
             fits = np.flatnonzero(room >= together.sum())
             if not fits.size:
-                raise ValueError("images that stay together do not fit any part; try another seed")
+                if exact:
+                    raise ValueError(
+                        "images that stay together do not fit any part; try another seed"
+                    )
+                fits = np.flatnonzero(room == room.max())
             best = max(fits, key=lambda each: (lacks[each, label], room[each]))
             part[together] = best
             room[best] -= together.sum()
@@ -77,23 +93,42 @@ def draw(
     drawn = {name: np.flatnonzero(part == index).tolist() for index, name in enumerate(parts)}
     for name, images in drawn.items():
         absent = np.flatnonzero(holds.any(axis=0) & ~holds[images].any(axis=0))
-        if absent.size:
+        if absent.size and exact:
             raise ValueError(f"part {name} has no image of class {absent[0]}; try another seed")
     return drawn
 
 
 def nearly_equal(thumbnails: np.ndarray) -> np.ndarray:
     """The same number (N,) for images whose thumbnails (N, D) correlate above `ALIKE`."""
+    alike = [csr_array(block) for block in _alike(thumbnails, thumbnails)]
+    return connected_components(vstack(alike), directed=False)[1]
+
+
+def alike_to(thumbnails: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Whether (N,) a thumbnail (N, D) correlates above `ALIKE` with one of the others (M, D)."""
+    return np.concatenate([block.any(axis=1) for block in _alike(thumbnails, others)])
+
+
+def _alike(some: np.ndarray, others: np.ndarray) -> Iterator[np.ndarray]:
+    """Which of `some` (N, D) are alike to which others (M, D): blocks of rows of (N, M) bool.
+
+    Block by block, since of 20,000 images all correlations would take 3 GB.
+    """
+    rows, columns = _standardised(some), _standardised(others)
+    for top in range(0, len(rows), _BLOCK):
+        yield rows[top : top + _BLOCK] @ columns.T > ALIKE
+
+
+def _standardised(thumbnails: np.ndarray) -> np.ndarray:
     centred = thumbnails - thumbnails.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    centred = centred / np.where(norms, norms, 1)
-    return connected_components(centred @ centred.T > ALIKE, directed=False)[1]
+    standardised: np.ndarray = centred / np.where(norms, norms, 1)
+    return standardised
 
 
-def thumbnail(path: Path) -> np.ndarray:
+def thumbnail(picture: Image.Image) -> np.ndarray:
     """Grey values (256,) float64 of an image made small."""
-    with Image.open(path) as picture:
-        small = picture.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    small = picture.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float64).ravel()
 
 
@@ -107,16 +142,14 @@ def write_lists(dataset: Dataset, sizes: Mapping[str, int], seed: int, folder: P
     if not isinstance(card.source, FilesSource):
         raise PipelineError(f"{dataset.card_file}: source: expected images and labels in files")
     if not dataset.fetched.is_file():
-        raise PipelineError(
-            f"{dataset.fetched}: not found; run python -m pipelines.fetch --dataset {dataset.name}"
-        )
+        raise PipelineError(f"{dataset.fetched}: not found; {dataset.again('fetch')}")
     spec = card.source.splits["train"].model_copy(update={"list": None, "strip": None})
-    suffixes = {".mat"} if card.source.labels.encoding == "matrix" else {".png"}
-    pairs, faults = find_pairs(dataset.raw, "train", spec, suffixes)
+    source = card.source.model_copy(update={"splits": card.source.splits | {"train": spec}})
+    pairs, faults = find_split(dataset.raw, "train", source, card.classes)
     if faults:
         raise PipelineError(f"{dataset.raw}/{faults[0].file}: {faults[0].reason}")
     holds = np.array([_held(pair, dataset) for pair in pairs])
-    groups = nearly_equal(np.stack([thumbnail(dataset.raw / pair.image) for pair in pairs]))
+    groups = nearly_equal(np.stack([_thumbnail(pair, dataset) for pair in pairs]))
     try:
         drawn = draw(holds, groups, sizes, seed)
     except ValueError as error:
@@ -130,8 +163,19 @@ def write_lists(dataset: Dataset, sizes: Mapping[str, int], seed: int, folder: P
 
 
 def _held(pair: Pair, dataset: Dataset) -> np.ndarray:
-    label = read_label(dataset.raw, pair.label, dataset.card)
-    return np.bincount(label.ravel(), minlength=256)[: len(dataset.card.classes)] > 0
+    try:
+        label = read_label(dataset.raw, pair.label, dataset.card)
+    except Unusable as reason:
+        raise PipelineError(f"{dataset.raw}/{pair.label}: {reason}") from None
+    return class_pixels(label, dataset.card) > 0
+
+
+def _thumbnail(pair: Pair, dataset: Dataset) -> np.ndarray:
+    path = dataset.raw / pair.image
+    try:
+        return thumbnail(read_image(path, dataset.card.files.max_pixels).pixels)
+    except Unusable as reason:
+        raise PipelineError(f"{path}: {reason}") from None
 
 
 def _summary(

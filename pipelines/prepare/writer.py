@@ -6,7 +6,6 @@ processes.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,8 +17,10 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from PIL import Image
 
 from pipelines.base.errors import PipelineError
+from pipelines.base.pixels import digest
 from pipelines.prepare.faults import Fault, Unusable
-from pipelines.prepare.labels import read_label
+from pipelines.prepare.labels import class_pixels, read_tagged
+from pipelines.prepare.orientation import Rule, Tagged, turned
 from pipelines.prepare.pairs import Pair
 from pipelines.prepare.raster import read_image
 from pipelines.study.cards import DataCard
@@ -35,19 +36,31 @@ class Written:
     """(width, height)."""
     digest: str
     """Of the decoded image and label."""
+    image: str
+    """Digest of the decoded image alone."""
     pixels: tuple[int, ...]
     """Of each class."""
+    tags: tuple[bool, bool]
+    """Whether image and label have an EXIF orientation."""
 
 
 def write_pairs(
-    pairs: Iterable[Pair], card: DataCard, files: Path, folder: Path, split: str, jobs: int | None
-) -> Iterator[Written | list[Fault]]:
+    pairs: Iterable[Pair],
+    card: DataCard,
+    files: Path,
+    folder: Path,
+    split: str,
+    jobs: int | None,
+    rule: Rule | None,
+) -> Iterator[Written | list[Fault] | Tagged]:
     """Write `folder/images/<split>/` and `folder/labels/<split>/`; yields in order of the pairs.
 
-    A pair that cannot be used gives what is wrong with its files, and is not written.
+    A pair that cannot be used gives what is wrong with its files, and is not written. Nor is one
+    with an EXIF orientation as long as there is no rule.
 
     Args:
         files: the folder of the raw files.
+        rule: whether files are turned as their EXIF orientations say.
         jobs: processes; None for as many as the machine gives this one processors.
 
     Raises:
@@ -58,7 +71,7 @@ def write_pairs(
     parallel = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator")
     task = joblib.delayed(_write_raw)
     try:
-        yield from parallel(task(pair, card, files, folder, split) for pair in pairs)
+        yield from parallel(task(pair, card, files, folder, split, rule) for pair in pairs)
     except TerminatedWorkerError as error:
         raise PipelineError(
             f"{files}: a process that read from here was killed, perhaps for want of memory; "
@@ -74,40 +87,51 @@ def write_pair(
     _write_label(label, card, folder / "labels" / split / f"{stem}.png")
 
 
-def class_pixels(label: np.ndarray, card: DataCard) -> np.ndarray:
-    """Pixels (K,) int64 of each class in class ids (H, W)."""
-    return np.bincount(label.ravel(), minlength=256)[: len(card.classes)]
-
-
 def _write_raw(
-    pair: Pair, card: DataCard, files: Path, folder: Path, split: str
-) -> Written | list[Fault]:
+    pair: Pair, card: DataCard, files: Path, folder: Path, split: str, rule: Rule | None
+) -> Written | list[Fault] | Tagged:
     faults: list[Fault] = []
-    label: np.ndarray | None = None
-    image: np.ndarray | None = None
+    # The image first: what decoding takes on the way is given back before the label needs some.
     try:
-        label = read_label(files, pair.label, card)
-    except Unusable as reason:
-        faults.append(Fault(str(pair.label), str(reason)))
-    size = None if label is None else (label.shape[1], label.shape[0])
+        image, image_tag, suffix = read_image(files / pair.image, card.files.max_pixels)
+    except Unusable as error:
+        faults.append(Fault(pair.image, str(error)))
     try:
-        image, suffix = read_image(files / pair.image, size)
-    except Unusable as reason:
-        faults.append(Fault(pair.image, str(reason)))
-    if label is None or size is None or image is None:
+        label, label_tag = read_tagged(files, pair.label, card)
+    except Unusable as error:
+        faults.append(Fault(str(pair.label), str(error)))
+    if faults:
         return faults
+    tagged = image_tag != 1 or label_tag != 1
+    size = (label.shape[1], label.shape[0])
+    if tagged and rule is None:
+        return Tagged(pair.image, image.size, image_tag, str(pair.label), size, label_tag)
+    if tagged and rule == "turn":
+        image = turned(image, image_tag)
+        label = np.asarray(turned(Image.fromarray(label), label_tag))
+        size = (label.shape[1], label.shape[0])
+    if image.size != size:
+        reason = (
+            f"has {image.width} x {image.height} pixels and its label {size[0]} x {size[1]}; "
+            "expected one size"
+        )
+        if tagged:
+            reason += f" (EXIF orientation {image_tag} and {label_tag}, source.exif: {rule})"
+        return [Fault(pair.image, reason)]
     if suffix is None:
         suffix = ".png"
-        write_pair(image, label, card, folder, split, pair.stem)
+        image.save(folder / "images" / split / f"{pair.stem}.png")
     else:
         shutil.copyfile(files / pair.image, folder / "images" / split / f"{pair.stem}{suffix}")
-        _write_label(label, card, folder / "labels" / split / f"{pair.stem}.png")
+    _write_label(label, card, folder / "labels" / split / f"{pair.stem}.png")
     return Written(
         stem=pair.stem,
         suffix=suffix,
         size=size,
         digest=digest([(image, label)]),
+        image=digest([(image,)]),
         pixels=tuple(class_pixels(label, card).tolist()),
+        tags=(image_tag != 1, label_tag != 1),
     )
 
 
@@ -118,22 +142,3 @@ def _write_label(label: np.ndarray, card: DataCard, path: Path) -> None:
     indexed = Image.fromarray(label, mode="P")
     indexed.putpalette(palette)
     indexed.save(path)
-
-
-def digest(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> str:
-    """SHA-256 over decoded scenes, in order, as 64 hexadecimal digits.
-
-    It covers each array's shape, type and values and not an encoded file, whose bytes would depend
-    on the compression library.
-
-    Args:
-        pairs: ``(image, label)`` arrays, as `render_scene` returns them.
-    """
-    sha = hashlib.sha256()
-    for pair in pairs:
-        for array in pair:
-            # Little-endian whatever the machine, so that the digest is the same on all of them.
-            array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-            sha.update(f"{array.shape}{array.dtype.str};".encode())
-            sha.update(array.tobytes())
-    return sha.hexdigest()

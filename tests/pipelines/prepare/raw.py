@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipelines.base.artifacts import sha256_folder, write_receipt
 from pipelines.study import Dataset
 from pipelines.study.cards import DataCard
 
@@ -39,8 +40,20 @@ def fetched(card: DataCard, name: str = "mine") -> Dataset:
     """The data set of `card`, as if fetch had left what lies in its folder of raw files."""
     dataset = Dataset(name, card)
     dataset.raw.mkdir(parents=True, exist_ok=True)
-    dataset.fetched.write_text("{}\n")
+    vouch(dataset)
     return dataset
+
+
+def vouch(dataset: Dataset) -> None:
+    """Write the receipt that fetch would."""
+    write_receipt(
+        dataset.fetched.parent,
+        stage="fetch",
+        subject=dataset.name,
+        parameters=dataset.parameters_hash("fetch"),
+        inputs=[],
+        digests={dataset.raw.name: sha256_folder(dataset.raw)},
+    )
 
 
 def write(dataset: Dataset, files: dict[str, np.ndarray | Image.Image | bytes | str]) -> None:
@@ -54,6 +67,7 @@ def write(dataset: Dataset, files: dict[str, np.ndarray | Image.Image | bytes | 
             content.save(path)
         else:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
+    vouch(dataset)
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (8, 10)) -> np.ndarray:

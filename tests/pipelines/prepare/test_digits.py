@@ -9,8 +9,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from pipelines.base import pixels
+from pipelines.base.errors import PipelineError
 from pipelines.fetch import glyphs
-from pipelines.prepare import digits, writer
+from pipelines.prepare import digits
 from pipelines.prepare.digits import CLASSES, PALETTE
 from pipelines.study.digits import SPLITS, DigitsSpec
 
@@ -36,7 +38,7 @@ def render(source, spec, split, scenes):
 
 
 def tiny_digest(source, spec):
-    return writer.digest(pair for split in SPLITS for pair in render(source, spec, split, range(3)))
+    return pixels.digest(pair for split in SPLITS for pair in render(source, spec, split, range(3)))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_glyph_file_round_trips_and_is_byte_deterministic(source, tmp_path):
 )
 def test_a_file_that_holds_no_glyphs_is_refused(tmp_path, rows, message):
     np.save(tmp_path / "wrong.npy", rows)
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(PipelineError, match=message) as caught:
         glyphs.read_glyphs(tmp_path / "wrong.npy")
     assert "wrong.npy" in str(caught.value)
 
@@ -116,8 +118,8 @@ def test_scenes_depend_on_spec_split_and_index_only(source):
     forward = render(source, TINY, "train", range(4))
     longer = TINY.model_copy(update={"scenes": {"train": 9, "val": 9, "test": 9}})
     backward = render(source, longer, "train", reversed(range(4)))
-    assert writer.digest(forward) == writer.digest(reversed(backward))
-    assert writer.digest(forward) != writer.digest(render(source, TINY, "train", range(1, 5)))
+    assert pixels.digest(forward) == pixels.digest(reversed(backward))
+    assert pixels.digest(forward) != pixels.digest(render(source, TINY, "train", range(1, 5)))
 
 
 def test_rendering_leaves_its_inputs_alone(source):
@@ -141,7 +143,7 @@ def test_digest_changes_with_the_spec(source, change):
 def test_digest_covers_shape_type_and_order():
     a, b = np.zeros((2, 3), np.uint8), np.ones((2, 3), np.uint8)
     seen = [
-        writer.digest(pairs)
+        pixels.digest(pairs)
         for pairs in (
             [(a, b)],
             [(b, a)],
@@ -153,7 +155,7 @@ def test_digest_covers_shape_type_and_order():
     ]
     assert len(set(seen)) == len(seen)
     # Not contiguous, same values: the same digest.
-    assert writer.digest([(np.asfortranarray(a), b)]) == seen[0]
+    assert pixels.digest([(np.asfortranarray(a), b)]) == seen[0]
 
 
 def test_scenes_have_the_stated_form(rendered):

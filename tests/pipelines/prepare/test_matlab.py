@@ -73,14 +73,16 @@ def test_a_card_of_matrices_is_prepared(tmp_path, monkeypatch):
     labels = {"encoding": "matrix", "key": "truth", "mapping": {0: 0, 3: 1, 9: 2}, "ignore": [7]}
     dataset = raw.fetched(raw.card(labels=labels))
     ids = np.array([[0, 3, 9], [7, 9, 9]], np.uint8)
-    for split in ("train", "test"):
-        raw.write(dataset, {f"images/{split}/a.png": raw.picture(size=ids.shape)})
+    for seed, split in enumerate(("train", "test")):
+        raw.write(dataset, {f"images/{split}/a.png": raw.picture(seed, ids.shape)})
         path = dataset.raw / f"labels/{split}/a.mat"
         path.parent.mkdir(parents=True)
         scipy.io.savemat(path, {"truth": ids})
+    raw.vouch(dataset)
     prepare(dataset, jobs=1)
     assert raw.prepared_label(dataset, "test", "a").tolist() == [[0, 1, 2], [255, 2, 2]]
     scipy.io.savemat(path, {"other": ids})
+    raw.vouch(dataset)
     with pytest.raises(PipelineError, match=r"labels/test/a.mat: holds no truth; it has other"):
         prepare(dataset, jobs=1)
 

@@ -26,7 +26,7 @@ def shown(language: str, beginning: str) -> str:
     return re.search(rf"^```{language}\n({re.escape(beginning)}.*?)^```", PAGE, re.M | re.S)[1]
 
 
-IN_PYTHON = shown("python", "import numpy as np\nfrom PIL import Image\n\nfor name")
+IN_PYTHON = shown("python", "import numpy as np\nfrom PIL import Image\n\nrng =")
 CARD = shown("yaml", "title: My blocks")
 
 

@@ -118,6 +118,8 @@ def test_a_list_may_give_an_image_a_label_of_another_name(found):
         ("a\n\nlonely\n", "im/lonely.png", "image without a label; expected an/lonely.png"),
         ("/im/a.png\n", "l.txt, line 1", "strip takes away"),
         ("../a.png\n", "l.txt, line 1", "is not below files/"),
+        ("im\\a.png\n", "l.txt, line 1", "has backslashes; expected /"),
+        ("a\0\n", "l.txt", "zero bytes"),
         ("a b c\n", "l.txt, line 1", "has 3 columns"),
         ("a\nim/a.png\n", "l.txt, line 2", "twice"),
         ("an/a.png\n", "an/a.png", "is not among im"),

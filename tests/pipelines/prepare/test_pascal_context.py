@@ -14,9 +14,10 @@ import scipy.io
 from pipelines.base.errors import PipelineError
 from pipelines.prepare.faults import Unusable
 from pipelines.prepare.labels import read_label
+from pipelines.prepare.masks import Masks, decode, paint
 from pipelines.prepare.matlab import read_matrix
-from pipelines.prepare.pairs import find_all
-from pipelines.prepare.pascal_context import MATRIX, Masks, from_masks, read_annotations
+from pipelines.prepare.pascal_context import MATRIX, read_annotations
+from pipelines.prepare.splits import find_all
 from tests.pipelines.mini import ROOT
 from tests.pipelines.prepare import upstream
 
@@ -77,6 +78,12 @@ def test_an_image_of_the_json_that_is_not_there_is_named(raw, card):
     assert faults[0].file == "VOCdevkit/VOC2010/JPEGImages/2008_000003.jpg"
 
 
+def test_a_size_beyond_the_limit_of_the_card_is_refused(tmp_path, card):
+    masks = Masks("all.json", "a.jpg", (10**6, 10**6), ())
+    with pytest.raises(Unusable, match="1000000 x 1000000 pixels.*source.max_pixels"):
+        read_label(tmp_path, masks, card)
+
+
 def test_later_masks_cover_earlier_ones():
     mask = np.zeros((4, 5), bool)
     mask[1:3, 1:4] = True
@@ -85,7 +92,8 @@ def test_later_masks_cover_earlier_ones():
         upstream.annotation(1, 1, 300, mask),
     ]
     parts = tuple((code["category_id"], code["segmentation"]["counts"]) for code in codes)
-    assert (from_masks(Masks("a.jpg", (4, 5), parts)) == np.where(mask, 300, 9)).all()
+    masks = Masks("all.json", "a.jpg", (4, 5), parts)
+    assert (paint((4, 5), decode(masks)) == np.where(mask, 300, 9)).all()
 
 
 @pytest.mark.parametrize(

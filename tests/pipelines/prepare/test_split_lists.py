@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.prepare.split_lists import draw, main, nearly_equal, thumbnail
+from pipelines.prepare import split_lists
+from pipelines.prepare.split_lists import alike_to, draw, main, nearly_equal, thumbnail
 from pipelines.study import Dataset
 from tests.pipelines.mini import ROOT
 from tests.pipelines.prepare import raw
@@ -58,6 +59,25 @@ def test_what_cannot_be_drawn_is_said(holds, groups, sizes, message):
         draw(holds, np.array(groups), sizes, 0)
 
 
+def test_sizes_may_be_what_is_aimed_at():
+    groups = np.array([0] * 7 + [1, 2, 3])
+    parts = draw(np.ones((10, 1), bool), groups, {"train": 6, "test": 4}, 0, exact=False)
+    assert sorted(parts["train"] + parts["test"]) == list(range(10))
+    assert any(set(range(7)) <= set(part) for part in parts.values())
+    rare = np.array([[True, False]] * 3 + [[True, True]])
+    parts = draw(rare, np.arange(4), {"train": 3, "test": 1}, 0, exact=False)
+    assert 3 in parts["train"]
+
+
+def test_images_that_are_alike_to_others_are_found_in_any_block(monkeypatch):
+    monkeypatch.setattr(split_lists, "_BLOCK", 2)
+    some = np.random.default_rng(0).random((5, 256))
+    others = np.random.default_rng(1).random((3, 256))
+    others[2] = 2 * some[4] + 1
+    assert alike_to(some, others).tolist() == [False] * 4 + [True]
+    assert nearly_equal(np.concatenate([some, others])).tolist().count(4) == 2
+
+
 def test_nearly_equal_images_are_found_through_a_chain(tmp_path):
     smooth = np.kron(np.random.default_rng(0).integers(0, 200, (5, 4, 3)), np.ones((20, 20, 1)))
     pictures = [smooth, smooth * 0.9 + 20, raw.picture(5, (100, 80)), raw.picture(6, (100, 80))]
@@ -65,7 +85,7 @@ def test_nearly_equal_images_are_found_through_a_chain(tmp_path):
     for index, pixels in enumerate(pictures):
         path = tmp_path / f"{index}.jpg"
         Image.fromarray(pixels.astype(np.uint8)).save(path)
-        small.append(thumbnail(path))
+        small.append(thumbnail(Image.open(path)))
     found = nearly_equal(np.stack([*small, np.full(256, 9.0)]))
     assert found[0] == found[1] and len(set(found)) == 4
     steps = [[1, 0, 0, -1], [1, 0.4, -0.4, -1], [1, 0.9, -0.9, -1]]

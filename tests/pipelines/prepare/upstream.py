@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import scipy.io
@@ -27,7 +28,7 @@ def ade20k(folder: Path) -> Truth:
             stem, size = f"ADE_{name}_{index + 1:08d}", sizes[index]
             raw = blocks(index + count, size, 151)
             _save(Image.fromarray(raw), root / f"annotations/{split}/{stem}.png")
-            image = Image.fromarray(noise(index, size))
+            image = Image.fromarray(noise(crc32(stem.encode()), size))
             image = image.convert("L") if (name, index) == ("train", 1) else image
             _save(image, root / f"images/{split}/{stem}.jpg")
             truth[name, stem] = np.where(raw == 0, VOID, raw.astype(int) - 1).astype(np.uint8)
@@ -81,7 +82,9 @@ def pascal_context(folder: Path) -> Truth:
         for index, stem in enumerate(stems):
             size = (60, 50 + 10 * index)
             raw = np.array(PASCAL_IDS, np.uint16)[blocks(index, size, len(PASCAL_IDS))]
-            _save(Image.fromarray(noise(index, size)), voc / f"JPEGImages/{stem}.jpg")
+            _save(
+                Image.fromarray(noise(crc32(stem.encode()), size)), voc / f"JPEGImages/{stem}.jpg"
+            )
             mat = folder / f"mat/trainval/{stem}.mat"
             mat.parent.mkdir(parents=True, exist_ok=True)
             scipy.io.savemat(mat, {"LabelMap": raw}, do_compression=True)
