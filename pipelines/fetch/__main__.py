@@ -9,6 +9,7 @@ from pipelines.fetch import stage
 from pipelines.fetch.stage import fetch, fetch_backbone
 from pipelines.running.cli import chosen_datasets, guarded, stage_parser
 from pipelines.study import Study, Weights
+from pipelines.study.places import COMMANDS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,11 +19,16 @@ def main(argv: list[str] | None = None) -> int:
         metavar="MODEL",
         help="the published weights of one model, whatever the study (default: all its)",
     )
+    parser.add_argument(
+        "--allow-commands",
+        action="store_true",
+        help=f"run what data cards name as commands, also where {COMMANDS} lacks it",
+    )
     args = parser.parse_args(argv)
 
     def command() -> None:
         for dataset in [] if args.weights else chosen_datasets(args):
-            fetch(dataset)
+            fetch(dataset, allow_commands=args.allow_commands)
             print(f"fetched {dataset.name} into {dataset.raw}")
         for weights in _chosen_weights(args):
             fetch_backbone(weights)

@@ -7,13 +7,12 @@ committed: everybody else then gets the same file, or an error.
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from pathlib import Path
 
-from pipelines.base.artifacts import canonical_json, read_json, write_whole
-from pipelines.base.errors import PipelineError
-from pipelines.fetch import locks
+from pipelines.base import locks
+from pipelines.base.artifacts import canonical_json, write_whole
+from pipelines.base.reading import read_json
 from pipelines.study import CHECKSUMS, DOWNLOADS
 from pipelines.study.cards import ArchivePart, Download, WeightsPart
 
@@ -22,6 +21,10 @@ ALGORITHMS = ("sha256", "sha1", "md5")
 Expected = dict[str, str | int]
 """Any of `bytes`, `sha256`, `sha1`, `md5`; of a checksum the first digits may be all there is."""
 
+_Recorded = dict[str, dict[str, Expected]]
+"""By data set and file."""
+
+_REMEDY = "restore it from the repository"
 _CHUNK = 2**20
 
 
@@ -84,22 +87,16 @@ def _is_recorded(download: Download) -> bool:
     return not own and (in_part or all(getattr(download, name) is None for name in ALGORITHMS))
 
 
-def _noted(known: dict[str, dict[str, Expected]], dataset: str, download: Download) -> Expected:
+def _noted(known: _Recorded, dataset: str, download: Download) -> Expected:
     """What was recorded of a file; nothing where the card now wants another one of that name."""
     noted = known.get(dataset, {}).get(download.file, {})
     return noted if str(noted.get("sha256", "")).startswith(download.sha256 or "") else {}
 
 
-def _recorded() -> dict[str, dict[str, Expected]]:
+def _recorded() -> _Recorded:
     if not CHECKSUMS.exists():
         return {}
-    known = read_json(CHECKSUMS)
-    files = known.values() if isinstance(known, dict) else [None]
-    if not all(isinstance(entry, dict) for entry in files):
-        raise PipelineError(
-            f"{CHECKSUMS}: expected files by data set, got {json.dumps(known)[:80]}; restore it "
-            "from the repository"
-        )
+    known: _Recorded = read_json(CHECKSUMS, _Recorded, _REMEDY)
     return known
 
 

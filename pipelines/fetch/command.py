@@ -1,13 +1,16 @@
 """Files that a publisher's own program downloads, usually with an account.
 
-It runs in a session of its own, so that it can ask nothing on the terminal. It gets the credentials
-as lines of its input; they are struck out of what it prints.
+A card may come from anywhere, and its command could be any: it runs only where it stands, word by
+word, in `params/datasets/commands.json`, or where the user allows the commands of this fetch. It
+runs in a session of its own, so that it can ask nothing on the terminal. It gets the credentials as
+lines of its input; they are struck out of what it prints.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,9 +21,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import quote_plus
 
+from pipelines.base.artifacts import read_json
 from pipelines.base.errors import PipelineError
 from pipelines.fetch import Stopped
 from pipelines.study.cards import CommandPart, Download
+from pipelines.study.places import COMMANDS
 
 STALL_SECONDS = 600
 """A program that neither prints nor writes for so long is stopped."""
@@ -30,6 +35,27 @@ TRIES = 5
 _LINES = 6
 """How many of the last lines that it printed an error message shows."""
 _LOOK_SECONDS = 0.2
+
+
+def check_allowed(part: CommandPart, allowed: bool, where: str) -> None:
+    """Refuse a program that nobody has looked at.
+
+    Args:
+        allowed: whether the user allows the commands of this fetch.
+
+    Raises:
+        PipelineError: showing the command and how it is allowed.
+    """
+    listed = read_json(COMMANDS) if COMMANDS.is_file() else []
+    words = isinstance(listed, list) and all(isinstance(each, list) for each in listed)
+    if not words:
+        raise PipelineError(f"{COMMANDS}: expected a list of commands, each a list of words")
+    if not allowed and part.command not in listed:
+        raise PipelineError(
+            f"{where}.command: would run a program on this machine:\n  {shlex.join(part.command)}\n"
+            "If that is what you want, give --allow-commands to python -m pipelines.fetch, or, for "
+            f"all who use this project, add the command to {COMMANDS}"
+        )
 
 
 def run(
@@ -62,6 +88,7 @@ def run(
     if shutil.which(words[0]) is None:
         how = f"install it ({part.install})" if part.install else "install it"
         raise PipelineError(f"{where}: {words[0]} is not on PATH; {how}, or {by_hand}")
+    print(f"{where}: running {shlex.join(words)}", file=sys.stderr, flush=True)
     for _ in range(TRIES):
         before = _size(folder)
         failure = _once(part, words, folder, lock, stop)

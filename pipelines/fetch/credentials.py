@@ -2,14 +2,19 @@
 
 A URL of a data card may hold `${NAME}`, which stands for an environment variable. Messages show the
 card's text, and any user:password@ as ***@. What ~/.netrc (or the file that NETRC names) has for a
-host is used by git and requests themselves.
+host is used by git and requests themselves. What a server answers may repeat them: only what does
+not goes into a file, and its words into no message.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import re
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+import requests
 
 from pipelines.base.errors import PipelineError
 
@@ -48,3 +53,30 @@ def struck(text: str, url: str) -> str:
         for spelling in {value, quote(value, safe="")} if value else ():
             text = text.replace(spelling, f"${{{name}}}")
     return redacted(text)
+
+
+def unless_secret(header: str | None, response: requests.Response, url: str) -> str | None:
+    """A header of `response`, or None where it repeats what only the server should know.
+
+    Args:
+        url: the card's, whose variables are secrets.
+    """
+    if header is None or struck(header, url) != header:
+        return None
+    plain = unquote(header)
+    return None if any(secret in plain for secret in _sent(response)) else header
+
+
+def _sent(response: requests.Response) -> set[str]:
+    """Passwords, tokens and signatures that the requests up to this answer had."""
+    secrets: set[str] = set()
+    for each in (*response.history, response):
+        address = urlsplit(each.request.url or "")
+        secrets |= {value for _, value in parse_qsl(str(address.query))}
+        _, _, token = str(each.request.headers.get("Authorization", "")).partition(" ")
+        secrets.add(token)
+        try:
+            secrets.add(base64.b64decode(token, validate=True).decode().partition(":")[2])
+        except (binascii.Error, UnicodeDecodeError):
+            continue  # Another kind of token than a user with a password.
+    return secrets - {""}

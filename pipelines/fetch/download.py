@@ -7,6 +7,7 @@ Proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and ~/.netrc are honoured by request
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import requests
 import urllib3
@@ -23,9 +25,10 @@ from tqdm import tqdm
 
 from pipelines.base.artifacts import write_whole
 from pipelines.base.errors import PipelineError
+from pipelines.base.reading import read_json
 from pipelines.fetch import Stopped, checksums, space
 from pipelines.fetch.checksums import Expected
-from pipelines.fetch.credentials import expanded, redacted
+from pipelines.fetch.credentials import expanded, redacted, unless_secret
 
 CONNECT_SECONDS = 20
 STALL_SECONDS = 60
@@ -186,7 +189,9 @@ def _resumption(url: str, part: Path, expected: Expected) -> tuple[int, dict[str
 
 
 def _check_status(response: requests.Response) -> None:
-    status = f"the server answers {response.status_code} {response.reason}"
+    # Its own words for it may hold anything, such as what it was sent.
+    words = http.client.responses.get(response.status_code, "")
+    status = f"the server answers {response.status_code} {words}".rstrip()
     if response.status_code in _LATER:
         failure = _Broken(status)
         wait = response.headers.get("Retry-After")
@@ -283,6 +288,10 @@ def _failure(error: Exception) -> _Broken | _Refused:
         return _Broken("timed out")
     if isinstance(inner, OSError) and inner.strerror:
         text = inner.strerror
+    elif isinstance(inner, http.client.HTTPException) or isinstance(
+        error, requests.exceptions.InvalidHeader
+    ):
+        text = f"the answer is no HTTP ({type(inner).__name__})"  # Its words may hold anything.
     else:
         text = re.sub(r"\S*(://|/\S*\?)\S*", "...", str(inner)) or type(inner).__name__
     final = (
@@ -298,8 +307,8 @@ def _failure(error: Exception) -> _Broken | _Refused:
 def _note(url: str, part: Path, response: requests.Response, total: int | None) -> None:
     answer = _Answer(
         url=redacted(url),
-        etag=response.headers.get("ETag"),
-        last_modified=response.headers.get("Last-Modified"),
+        etag=unless_secret(response.headers.get("ETag"), response, url),
+        last_modified=unless_secret(response.headers.get("Last-Modified"), response, url),
         total=total,
     )
     write_whole(_sidecar(part), json.dumps(asdict(answer), indent=2))
@@ -307,8 +316,8 @@ def _note(url: str, part: Path, response: requests.Response, total: int | None) 
 
 def _answer(part: Path) -> _Answer | None:
     try:
-        return _Answer(**json.loads(_sidecar(part).read_text(encoding="utf-8")))
-    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        return _Answer(**read_json(_sidecar(part), dict[str, Any]))
+    except (PipelineError, TypeError):
         return None
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.base.reading import broken, read_npy
+
 
 def load_glyphs() -> tuple[np.ndarray, np.ndarray]:
     """Read the handwritten digits that scikit-learn carries; no network.
@@ -40,20 +42,20 @@ def save_glyphs(path: str | Path, glyphs: np.ndarray, labels: np.ndarray) -> Non
         np.save(file, np.ascontiguousarray(rows.astype(np.uint8)), allow_pickle=False)
 
 
-def read_glyphs(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+def read_glyphs(path: Path, remedy: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read what `save_glyphs` wrote; returns the same as `load_glyphs`.
 
     Raises:
-        ValueError: If the file does not hold a uint8 array ``(n, 65)`` of glyphs and digits.
+        PipelineError: If the file does not hold a uint8 array ``(n, 65)`` of glyphs and digits.
     """
-    rows = np.load(path, allow_pickle=False)
-    if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape[1:] != (65,):
-        raise ValueError(f"{path} is not a file of glyphs: expected a uint8 array of shape (n, 65)")
+    rows = read_npy(path, remedy)
+    if rows.dtype != np.uint8 or rows.shape[1:] != (65,):
+        raise broken(path, "no glyphs: expected a uint8 array of shape (n, 65)", remedy)
     glyphs, labels = rows[:, 1:].reshape(-1, 8, 8), rows[:, 0].astype(np.int64)
     try:
         _check_glyphs(glyphs, labels)
     except ValueError as error:
-        raise ValueError(f"{path} is not a file of glyphs: {error}") from error
+        raise broken(path, f"no glyphs: {error}", remedy) from error
     return glyphs, labels
 
 

@@ -32,7 +32,7 @@ from pipelines.study.cards import (
 _AT_ONCE = 4
 
 
-def fetch_parts(dataset: Dataset, files: Path, lock: int) -> None:
+def fetch_parts(dataset: Dataset, files: Path, lock: int, allow_commands: bool = False) -> None:
     """Bring all parts of `dataset` below `files`, which exists and is empty.
 
     Args:
@@ -43,7 +43,7 @@ def fetch_parts(dataset: Dataset, files: Path, lock: int) -> None:
     """
     parts = dataset.card.files.parts
     scratch = files.with_name("parts")
-    work = Work(dataset, lock, threading.Event())
+    work = Work(dataset, lock, threading.Event(), allow_commands)
     space.require(_needs(dataset))
 
     def bring(name: str) -> Content:

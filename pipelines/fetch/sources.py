@@ -50,6 +50,8 @@ class Work:
     """Descriptor that programs inherit, see `locks`."""
     stop: threading.Event
     """Set when another part has failed."""
+    allow_commands: bool = False
+    """Whether the user allows the programs of this data card, whatever they are."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def local_content(part: Part | FirstOf, work: Work, where: str) -> Content | Non
             return _local_git(part, work, where)
         case FolderPart():
             folder = Path(part.path)
-            return [LocalFolder(folder, _listed(folder), "")] if folder.is_dir() else None
+            below = part.below or ""
+            return [LocalFolder(folder, _listed(folder), below)] if folder.is_dir() else None
         case ArchivePart():
             path = Path(part.path)
             if not path.is_file():
@@ -193,6 +196,7 @@ def _from_command(part: CommandPart, wanted: Download, work: Work, where: str) -
     known = any(name in expected for name in checksums.ALGORITHMS)
     # A kill just after the last byte leaves a whole file, which a program may refuse to resume.
     if not (known and left.is_file() and checksums.mismatch(left, expected) is None):
+        command.check_allowed(part, work.allow_commands, where)
         command.run(part, wanted, folder, by_hand, where, work.lock, work.stop)
     wrong = checksums.mismatch(left, expected)
     if wrong is not None:

@@ -10,11 +10,9 @@ scikit-learn.
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
+from pipelines.base import locks
 from pipelines.base.artifacts import Stopwatch, sha256_folder
-from pipelines.fetch import glyphs, locks
+from pipelines.fetch import glyphs
 from pipelines.fetch.parts import fetch_parts
 from pipelines.fetch.weights import fetch_weights
 from pipelines.running.stage import writing
@@ -22,23 +20,27 @@ from pipelines.study import Dataset, Weights
 from pipelines.study.cards import FilesSource
 
 
-def fetch(dataset: Dataset) -> None:
+def fetch(dataset: Dataset, *, allow_commands: bool = False) -> None:
     """Write the raw files of `dataset` and a receipt with a digest of them all.
+
+    Args:
+        allow_commands: whether programs that the card names may run although no list has them.
 
     Raises:
         PipelineError: naming what cannot be had and what to do.
     """
     watch = Stopwatch()
-    with locks.held(dataset.downloads.with_suffix(".lock")) as lock:
-        _clear(dataset.folder("fetch"))
-        with writing("fetch", dataset, [], watch=watch) as outputs:
-            files = outputs.folder / dataset.raw.name
-            files.mkdir()
-            if isinstance(dataset.card.source, FilesSource):
-                fetch_parts(dataset, files, lock)
-            else:
-                glyphs.save_glyphs(files / "glyphs.npy", *glyphs.load_glyphs())
-            outputs.digests[files.name] = sha256_folder(files)
+    with (
+        locks.held(dataset.downloads.with_suffix(".lock")) as lock,
+        writing("fetch", dataset, [], watch=watch) as outputs,
+    ):
+        files = outputs.folder / dataset.raw.name
+        files.mkdir()
+        if isinstance(dataset.card.source, FilesSource):
+            fetch_parts(dataset, files, lock, allow_commands)
+        else:
+            glyphs.save_glyphs(files / "glyphs.npy", *glyphs.load_glyphs())
+        outputs.digests[files.name] = sha256_folder(files)
 
 
 def fetch_backbone(weights: Weights) -> None:
@@ -49,13 +51,8 @@ def fetch_backbone(weights: Weights) -> None:
             by hand; or when they are not what the model entry says.
     """
     watch, file = Stopwatch(), weights.pretrained.file
-    with locks.held(weights.downloads / f"{file}.lock") as lock:
-        _clear(weights.folder())
-        with writing("weights", weights, [], name=weights.model, watch=watch) as outputs:
-            fetch_weights(weights, outputs.folder / weights.backbone.name, lock)
-
-
-def _clear(folder: Path) -> None:
-    """Remove the scratch that a killed process left: these files are large."""
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left)
+    with (
+        locks.held(weights.downloads / f"{file}.lock") as lock,
+        writing("weights", weights, [], name=weights.model, watch=watch) as outputs,
+    ):
+        fetch_weights(weights, outputs.folder / weights.backbone.name, lock)

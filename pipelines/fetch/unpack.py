@@ -2,12 +2,16 @@
 
 Names, types and sizes in an archive are claims of whoever made it. Only contents are taken from the
 libraries that read archives; paths are checked and files written here, so no link, owner, mode or
-device reaches the disk. A link to another member becomes a copy of it.
+device reaches the disk. A link to another member becomes a copy of it. What an archive can cost in
+time and memory is bounded by its own size and by the bound on its content.
 """
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
+import io
 import lzma
 import posixpath
 import re
@@ -18,7 +22,7 @@ import zipfile
 import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -28,6 +32,16 @@ from pipelines.fetch.trees import is_text
 
 _CHUNK = 2**20
 _BLOCK = 512
+_HEADER = 2**16
+"""Bytes of the longest header of a tar's member that says more than a block can: names, times."""
+_TRAILING = 2**24
+"""Bytes after the end of a tar: it is filled up with zeros."""
+_MEMBERS = 10_000
+"""How many members any archive may have; more where it has ten bytes for each."""
+_LINKS = 40
+"""Links from a name to a file, as in Linux."""
+_LONGEST_PATH, _LONGEST_NAME, _DEEPEST = 1024, 255, 64
+"""Bytes of a member's path and of each part of it, and parts of it."""
 _BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError)
 
 
@@ -59,7 +73,7 @@ def unpack(archive: Path, target: Path, bound: int, where: str, stop: threading.
     try:
         with archive.open("rb") as file:
             is_zip = file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
-        members = _zip_members(archive) if is_zip else _tar_members(archive)
+        members = _zip_members(archive) if is_zip else _tar_members(archive, bound)
         with contextlib.closing(members):
             _write(members, target, bound, archive, stop)
     except _Unsafe as error:
@@ -74,12 +88,16 @@ def _write(
 ) -> None:
     left = bound
     links: dict[str, str] = {}
+    most, count = _most_members(archive), 0
     with tqdm(
         desc=archive.name, unit="B", unit_scale=True, unit_divisor=1024, disable=None
     ) as progress:
         for member in members:
             if stop.is_set():
                 raise Stopped
+            count += 1
+            if count > most:
+                raise _Unsafe(f"holds more than {most} members, which is too many for its size")
             path = target / member.name
             try:
                 if member.link is not None:
@@ -98,6 +116,10 @@ def _write(
                 raise _Unsafe(f"{name}: a link to {links[name]}, which is no file of the archive")
             with source.open("rb") as content:
                 left -= _copy(content, target / name, left, bound, progress)
+
+
+def _most_members(archive: Path) -> int:
+    return _MEMBERS + archive.stat().st_size // 10
 
 
 def _copy(content: IO[bytes], path: Path, left: int, bound: int, progress: tqdm) -> int:
@@ -129,6 +151,8 @@ def _resolve(name: str, links: dict[str, str]) -> str:
     while target in links:
         if target in seen:
             raise _Unsafe(f"{name}: links that lead in a circle")
+        if len(seen) > _LINKS:
+            raise _Unsafe(f"{name}: more than {_LINKS} links from there to a file")
         seen.add(target)
         target = links[target]
     return target
@@ -158,11 +182,76 @@ def _zip_members(archive: Path) -> Generator[_Member, None, None]:
         raise _damaged("at", last, error) from None
 
 
-def _tar_members(archive: Path) -> Generator[_Member, None, None]:
+class _Header(tarfile.TarInfo):
+    """Of a tar's member; one that is itself a header has to fit into memory many times."""
+
+    def _proc_member(self, opened: tarfile.TarFile) -> tarfile.TarInfo:
+        of_header = (
+            *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+            *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+        )
+        if self.type in of_header and self.size > _HEADER:
+            raise _Unsafe(f"{self.name}: a header of {self.size} bytes; {_HEADER} is the most")
+        member: tarfile.TarInfo = super()._proc_member(opened)  # type: ignore[misc]  # private
+        return member
+
+    def _sparse(self, *args: object) -> tarfile.TarInfo:
+        raise _Unsafe(f"{self.name}: is a sparse file, whose list of holes may be of any size")
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _sparse
+
+
+class _Limited(io.RawIOBase):
+    """The content of a tar, which ends with an error where there is more than there can be."""
+
+    def __init__(self, content: IO[bytes], limit: int) -> None:
+        self._content, self._limit = content, limit
+
+    def read(self, size: int = -1) -> bytes:
+        self._check(self._content.tell() + max(size, 0))
+        return self._content.read(_CHUNK if size < 0 else size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._check(offset)
+        return self._content.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._content.tell()
+
+    def _check(self, position: int) -> None:
+        if position > self._limit:
+            raise _Unsafe(
+                f"is longer than {self._limit} bytes, which is too long for its members and for "
+                "the bytes that unpacked_bytes in the data card allows"
+            )
+
+
+def _decompressed(archive: Path) -> Any:
+    with archive.open("rb") as file:
+        magic = file.read(6)
+    if magic.startswith(b"\x1f\x8b"):
+        return gzip.open(archive)
+    if magic.startswith(b"BZh"):
+        return bz2.open(archive)
+    if magic.startswith((b"\xfd7zXZ\0", b"\x5d\0\0")):
+        return lzma.open(archive)
+    return archive.open("rb")
+
+
+def _tar_members(archive: Path, bound: int) -> Generator[_Member, None, None]:
     last = None
+    limit = bound + _TRAILING + 6 * _BLOCK * _most_members(archive)
     try:
-        with tarfile.open(archive, "r:*") as opened:
+        with (
+            _decompressed(archive) as content,
+            tarfile.open(
+                fileobj=_Limited(content, limit),
+                mode="r:",
+                tarinfo=_Header,
+            ) as opened,
+        ):
             while info := opened.next():
+                opened.members.clear()  # type: ignore[attr-defined]  # Nobody asks for them again.
                 if info.name in (".", "./"):
                     continue
                 name = last = _safe(info.name)
@@ -187,8 +276,11 @@ def _check_end(opened: tarfile.TarFile) -> None:
     if opened.fileobj.read(_BLOCK) != bytes(_BLOCK):
         raise tarfile.ReadError("no end of the archive")
     # To the end of the compressed stream, where its checksum is.
-    while opened.fileobj.read(_CHUNK):
-        pass
+    left = _TRAILING
+    while chunk := opened.fileobj.read(_CHUNK):
+        left -= len(chunk)
+        if left < 0:
+            raise _Unsafe(f"goes on for more than {_TRAILING} bytes after its end")
 
 
 def _damaged(how: str, last: str | None, error: Exception) -> _Unsafe:
@@ -201,6 +293,9 @@ def _safe(name: str) -> str:
     """The path of a member below the target."""
     path = name.replace("\\", "/")
     parts = [part for part in path.split("/") if part not in ("", ".")]
+    sizes = [len(part.encode("utf-8", "replace")) for part in parts]
+    if len(parts) > _DEEPEST or max(sizes, default=0) > _LONGEST_NAME or sum(sizes) > _LONGEST_PATH:
+        raise _Unsafe(f"{name[:80]}...: a path that is too long or too deep for a file")
     if path.startswith("/") or re.match(r"[A-Za-z]:", path) or ".." in parts or not parts:
         raise _Unsafe(f"{name}: leads out of the folder that the archive is unpacked in")
     if "\0" in name or not is_text(name):

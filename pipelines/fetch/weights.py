@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.errors import PipelineError
+from pipelines.base.reading import read_tensors
 from pipelines.fetch import checksums, package, space
 from pipelines.fetch.sources import Work, bring_content, local_content
 from pipelines.study import Weights
@@ -48,22 +49,19 @@ def fetch_weights(weights: Weights, target: Path, lock: int) -> None:
         names = _renamed(state, weights.pretrained.rename, f"{where}.rename")
         state = {names[name]: tensor for name, tensor in state.items()}
 
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        save_file(state, target)
+        target.write_bytes(save(state))
         checksums.record(weights.shelf, part, content.path)
     print(f"{content.path}: {len(state)} tensors for the backbone", file=sys.stderr, flush=True)
 
 
 def _read(path: Path, where: str) -> Mapping[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from sar.checkpoints import load_released
 
     try:
-        return load_file(path) if path.suffix == ".safetensors" else load_released(path)
-    except (ValueError, SafetensorError) as error:
+        return read_tensors(path) if path.suffix == ".safetensors" else load_released(path)
+    except (ValueError, PipelineError) as error:
         raise PipelineError(f"{where}: {error}") from None
 
 

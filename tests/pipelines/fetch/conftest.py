@@ -46,9 +46,9 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(card))
 
-    def fetch(self) -> dict[str, bytes]:
+    def fetch(self, *, allow_commands: bool = True) -> dict[str, bytes]:
         """Fetch, and what there is then."""
-        fetch(Dataset.load(NAME))
+        fetch(Dataset.load(NAME), allow_commands=allow_commands)
         return self.fetched()
 
     def fetched(self) -> dict[str, bytes]:
@@ -61,7 +61,7 @@ class Project:
             f"{setup}\nimport sys\nfrom pipelines.fetch import __main__\nsys.exit(__main__.main())"
         )
         return subprocess.Popen(
-            [sys.executable, "-c", code, "--dataset", NAME],
+            [sys.executable, "-c", code, "--dataset", NAME, "--allow-commands"],
             cwd=self.root,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import sys
@@ -51,6 +52,25 @@ def test_the_program_is_run_for_each_file_that_is_missing(project, part):
     assert project.fetch() == {"a.bin": DATA, "b.bin": DATA}
     assert project.receipt.read_bytes() == first
     assert {path.name for path in project.downloads.iterdir()} == {"a.bin", "b.bin"}
+
+
+def test_a_program_that_nobody_looked_at_is_shown_and_not_run(project, part):
+    part(LOAD + "\nopen(__file__ + '.log', 'a').write(name)")
+    listed = project.root / "params/datasets/commands.json"
+    for content in (None, [], [["dataload", "{folder}"]], [["dataload {folder} {file}"]]):
+        if content is not None:
+            listed.write_text(json.dumps(content))
+        with pytest.raises(PipelineError) as told:
+            project.fetch(allow_commands=False)
+        assert "made_up.yaml: source.parts.data.command: would run a program" in str(told.value)
+        assert "\n  dataload '{folder}' '{file}'\n" in str(told.value)
+        assert "--allow-commands" in str(told.value) and str(told.value).count("commands.json") == 1
+    assert not list(project.root.parent.glob("bin/*.log"))
+    listed.write_text('{"a": 1}')
+    with pytest.raises(PipelineError, match="commands.json: expected a list of commands"):
+        project.fetch(allow_commands=False)
+    listed.write_text(json.dumps([["dataload", "{folder}", "{file}"]]))
+    assert project.fetch(allow_commands=False) == {"data.bin": DATA}
 
 
 def test_files_put_there_by_hand_need_no_program(project, part, tmp_path):

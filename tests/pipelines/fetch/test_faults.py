@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -462,6 +463,32 @@ def test_the_address_of_a_redirect_is_not_shown(project, server):
     with pytest.raises(PipelineError, match="Connection refused") as raised:
         project.fetch()
     assert "hidden-word" not in str(raised.value)
+
+
+@pytest.mark.parametrize("echo", ["reason", "etag", "last_modified", "line"])
+def test_what_a_server_repeats_of_the_credentials_is_written_nowhere(
+    project, server, monkeypatch, capfd, echo
+):
+    monkeypatch.setenv("SOME_TOKEN", "hidden-word")
+    template = f"http://somebody:hidden-too@{server.host}/data.bin?key=${{SOME_TOKEN}}"
+    in_base64 = base64.b64encode(b"somebody:hidden-too").decode()
+    secret = in_base64 if echo == "last_modified" else "hidden-word"
+    server.add("/data.bin", DATA)
+    page = server.pages["/data.bin"]
+    if echo == "reason":
+        page.faults = [web.status_line(b"HTTP/1.1 404 " + secret.encode())] * 9
+    elif echo == "line":
+        page.faults = [web.status_line(secret.encode())] * 9
+    else:
+        setattr(page, echo, f'"{secret}"')
+        page.faults = [web.cut_after(1000), *[web.status(404)] * 9]
+    project.card(data=part(template))
+    with pytest.raises(PipelineError, match="404 Not Found|no HTTP") as raised:
+        project.fetch()
+    written = "".join(capfd.readouterr()) + str(raised.value) + everything(project)
+    assert "hidden" not in written and secret not in written
+    if echo in ("etag", "last_modified"):
+        assert "part.json" in "".join(left_in(project))
 
 
 def everything(project) -> str:

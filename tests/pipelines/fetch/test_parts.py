@@ -83,6 +83,20 @@ def test_a_hostile_archive_is_neither_used_nor_recorded(project, server, tmp_pat
     assert not list(project.root.rglob("evil"))
 
 
+def test_two_folders_of_files_with_the_same_names_keep_apart(project, tmp_path):
+    photos = write(tmp_path / "photos", {"1.png": b"photo", "day/2.png": b"2"})
+    masks = write(tmp_path / "masks", {"1.png": b"mask"})
+    project.card(
+        photos={"kind": "folder", "path": str(photos), "below": "images"},
+        masks={"kind": "folder", "path": str(masks), "below": "labels/all"},
+    )
+    assert project.fetch() == {
+        "images/1.png": b"photo",
+        "images/day/2.png": b"2",
+        "labels/all/1.png": b"mask",
+    }
+
+
 def test_parts_may_share_equal_files_only(project, tmp_path):
     one = write(tmp_path / "one", {"licence": b"free", "a": b"1"})
     two = write(tmp_path / "two", {"licence": b"free", "b": b"2"})

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import random
 import stat
 import subprocess
 import tarfile
 import threading
+import tracemalloc
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from pipelines.base.errors import PipelineError
 from pipelines.fetch import Stopped
+from pipelines.fetch import unpack as unpack_module
 from pipelines.fetch.unpack import unpack
 from tests.pipelines.fetch.archives import (
     add,
@@ -250,3 +254,90 @@ def test_a_compression_that_python_lacks_is_said(tmp_path, unpacked):
     assert zipfile.is_zipfile(archive)
     with pytest.raises(PipelineError, match="at odd"):
         unpacked(archive)
+
+
+def compressed(path: Path, mode: str, *members: tarfile.TarInfo, **options) -> Path:
+    """A tar of members without content."""
+    with tarfile.open(path, mode, **options) as archive:
+        for info in members:
+            archive.addfile(info)
+    return path
+
+
+def test_a_header_of_any_size_costs_little_memory(tmp_path, unpacked):
+    """A few kilobytes of archive that would become 64 MiB of names in memory."""
+    for kind in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE):
+        info = tarfile.TarInfo("long")
+        info.type, info.size = kind, 2**26
+        path = tmp_path / "data.tar.gz"
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            file.write(info.tobuf(tarfile.USTAR_FORMAT))
+            for _ in range(2**6):
+                file.write(b"a" * 2**20)
+        tracemalloc.start()
+        with pytest.raises(PipelineError, match="a header of 67108864 bytes; 65536 is the most"):
+            unpacked(path, bound=10**9)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("header", ["GNU.sparse.map", "GNU.sparse.size", None])
+def test_a_sparse_file_is_refused(tmp_path, unpacked, header):
+    info = tarfile.TarInfo("holes")
+    if header is None:
+        info.type = tarfile.GNUTYPE_SPARSE
+    else:
+        info.pax_headers = {header: "0,1"}
+    archive = compressed(tmp_path / "data.tar", "w", info, format=tarfile.PAX_FORMAT)
+    with pytest.raises(PipelineError, match="is a sparse file"):
+        unpacked(archive)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_more_members_than_the_size_allows_are_refused(tmp_path, unpacked, mode, monkeypatch):
+    monkeypatch.setattr(unpack_module, "_MEMBERS", 100)
+    members = [tarfile.TarInfo("same") for _ in range(2000)]
+    archive = compressed(tmp_path / "data.tar", mode, *members)
+    with pytest.raises(PipelineError, match="more than .* members, which is too many for its size"):
+        unpacked(archive, bound=10**9)
+
+
+def test_what_comes_after_the_end_is_bounded(tmp_path, unpacked):
+    archive = make_tar(tmp_path / "data.tar.gz", {"a": b"1"}, "w:gz")
+    with gzip.open(archive, "ab", compresslevel=1) as file:
+        for _ in range(24):
+            file.write(bytes(2**20))
+    with pytest.raises(PipelineError, match="goes on for more than 16777216 bytes after its end"):
+        unpacked(archive)
+
+
+@pytest.mark.parametrize("name", ["d/" * 70 + "f", "n" * 300, "/".join(["n" * 200] * 6)])
+def test_a_path_that_no_disk_takes_is_refused(tmp_path, unpacked, name):
+    for suffix, make in MAKERS.items():
+        with pytest.raises(PipelineError, match="a path that is too long or too deep"):
+            unpacked(make(tmp_path / suffix, {name: b"1"}))
+
+
+def test_a_long_chain_of_links_is_refused(tmp_path, unpacked):
+    chain = []
+    for number in range(2000):
+        info = tarfile.TarInfo(f"link{number}")
+        info.type, info.linkname = tarfile.SYMTYPE, f"link{number + 1}"
+        chain.append(info)
+    archive = compressed(tmp_path / "data.tar", "w", *chain)
+    with pytest.raises(PipelineError, match="link0: more than 40 links"):
+        unpacked(archive)
+
+
+def test_a_tar_much_longer_than_its_content_is_refused(tmp_path, unpacked):
+    """Headers between members count too, of which the archive's size would allow few."""
+    info = tarfile.TarInfo("note")
+    info.type, info.size = tarfile.XGLTYPE, 2**15
+    record = b"32768 comment=".ljust(2**15 - 1, b"a") + b"\n"
+    archive = tmp_path / "data.tar.xz"
+    with lzma.open(archive, "wb", preset=0) as file:
+        for number in range(2000):
+            file.write(info.tobuf(tarfile.USTAR_FORMAT) + record)
+            file.write(tarfile.TarInfo(f"empty{number}").tobuf(tarfile.USTAR_FORMAT))
+    with pytest.raises(PipelineError, match="is longer than .* bytes"):
+        unpacked(archive, bound=1000)

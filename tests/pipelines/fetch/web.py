@@ -157,6 +157,11 @@ def status(code: int, **headers: str) -> Callable:
     return lambda handler, page: handler.answer(code, b"no", **headers)
 
 
+def status_line(line: bytes) -> Callable:
+    """An answer that begins with this line and has no content."""
+    return lambda handler, page: handler.wfile.write(line + b"\r\nContent-Length: 0\r\n\r\n")
+
+
 def redirect(url: str) -> Callable:
     return status(302, Location=url)
 
