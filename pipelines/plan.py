@@ -17,9 +17,10 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from pipelines.base.frames import read_csv
 from pipelines.fetch.missing import missing_data, missing_weights
 from pipelines.running.cli import guarded, stage_parser
-from pipelines.running.finished import finished
+from pipelines.running.finished import to_make
 from pipelines.study import DATA, RESULTS, WORK, Dataset, Run, Study
 from pipelines.study.cards import Download, FilesSource, FirstOf, Part
 from pipelines.study.places import ROOT
@@ -28,6 +29,9 @@ from pipelines.study.recipe import Optimizer
 STEP_TIMES = ROOT / "benchmarks" / "step_times.csv"
 """Columns device, model, method, crop (height x width, or whole images of a data set), batch
 (images of a step), seconds (per iteration), source."""
+
+_NAMES = ("device", "model", "method", "crop", "source")
+_MEASURE = "run python benchmarks/step_times.py"
 
 NOT_MEASURED = "not measured"
 
@@ -48,15 +52,18 @@ class Group:
         return len(self.runs) - self.done
 
 
+_WORKERS: dict[int | str, str] = {"auto": "no (on a GPU: as many as there are cores for)"}
+
+
 def plan(study: Study) -> str:
     """All that `main` prints, in Markdown."""
     groups = _groups(study)
-    times = pd.read_csv(STEP_TIMES, dtype={"batch": int})
+    times = read_csv(STEP_TIMES, _NAMES, needs=(*_NAMES, "batch", "seconds"), remedy=_MEASURE)
     done, runs = sum(group.done for group in groups), len(study.runs)
     parts = [
         f"# Plan of the study {study.name}",
         f"{runs} runs: {done} done, {runs - done} to do. Threads a run: {study.file.threads}, and "
-        f"{study.file.workers} processes that load its images.",
+        f"{_WORKERS.get(study.file.workers, study.file.workers)} processes that load its images.",
         _table(groups, times),
         *_totals(study, groups, times),
         "## Disk\n\n" + _list(_disk(study, groups)),
@@ -75,7 +82,8 @@ def _groups(study: Study) -> list[Group]:
     found: dict[tuple[str, str, str], list[Run]] = {}
     for run in study.runs:
         found.setdefault((run.dataset.name, run.model, run.method), []).append(run)
-    return [Group(runs, sum(map(finished, runs))) for runs in found.values()]
+    to_do = {made.subject.name for made, _ in to_make(study) if isinstance(made.subject, Run)}
+    return [Group(runs, sum(run.name not in to_do for run in runs)) for runs in found.values()]
 
 
 def _seconds(run: Run, times: pd.DataFrame) -> dict[str, float]:
@@ -203,11 +211,11 @@ def _parameters(study: Study, groups: Sequence[Group]) -> dict[str, int]:
     if not runs:
         return {}
     from mmengine.registry import MODELS, init_default_scope
-    from mmseg.utils import register_all_modules
 
     from pipelines.configs.model import baseline_model
+    from sar.packaged import register_mmseg
 
-    register_all_modules()
+    register_mmseg()
     init_default_scope("mmseg")
     return {
         model: sum(value.numel() for value in MODELS.build(baseline_model(run)).parameters())
@@ -229,7 +237,7 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = stage_parser("plan", __doc__).parse_args(argv)
+    args = stage_parser("plan", __doc__, verify=True).parse_args(argv)
     return guarded(lambda: print(plan(Study.load(args.study)), end=""))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipelines.base.artifacts import read_json
 from pipelines.base.errors import PipelineError
-from pipelines.study import Dataset, Run
+from pipelines.base.large_images import allow_large_images
+from pipelines.study import Dataset, Run, made
 
 
 def dataloader(
@@ -18,7 +19,8 @@ def dataloader(
     It loads in the main process: worker processes would compete with runs that share the machine.
     Outside training, images of unequal sizes cannot form a batch: they come one by one.
     """
-    info = read_json(dataset.info)
+    allow_large_images()
+    info = made.info(dataset)
     if split != "train" and split in info.get("unequal_sizes", []):
         batch_size = 1
     sampler = "InfiniteSampler" if split == "train" else "DefaultSampler"
@@ -50,19 +52,31 @@ def _dataset(dataset: Dataset, split: str, suffix: str, pipeline: list[dict]) ->
     }
 
 
-def training_pipeline(run: Run) -> list[dict[str, Any]]:
+def training_pipeline(run: Run, *, edges: bool = False) -> list[dict[str, Any]]:
+    """From an image file to what a model is trained with.
+
+    Args:
+        edges: with a map of the labels' edges, 1 within four pixels of one, as in PIDNet's configs.
+
+    Raises:
+        PipelineError: when images of unequal sizes are to be scaled without a base size, or each
+            would leave a part of its crop empty both ways.
+    """
     augmentation, card = run.training.augmentation, run.dataset.card
     steps = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, *_resize(run)]
+    bounds = None
     if augmentation.scale_range is not None:
+        bounds = _image_scale(run)
         steps.append(
             {
                 "type": "RandomResize",
-                "scale": _image_scale(run),
+                "scale": bounds,
                 "ratio_range": tuple(augmentation.scale_range),
                 "keep_ratio": True,
             }
         )
     if augmentation.crop_size is not None:
+        _check_crop(run, augmentation.crop_size, bounds)
         steps.append(
             {
                 "type": "RandomCrop",
@@ -78,6 +92,8 @@ def training_pipeline(run: Run) -> list[dict[str, Any]]:
             {} if augmentation.photometric is True else augmentation.photometric.model_dump()
         )
         steps.append({"type": "PhotoMetricDistortion"} | strengths)
+    if edges:
+        steps.append({"type": "GenerateEdge", "edge_width": 4, "ignore_index": card.ignore_index})
     return [*steps, {"type": "PackSegInputs"}]
 
 
@@ -144,18 +160,53 @@ def _image_scale(run: Run) -> tuple[int, int]:
 
     Or the study's `base_size`, which has to be there for images of unequal sizes.
     """
-    from PIL import Image
-
     size: Sequence[int] | None = run.training.augmentation.base_size
     if size is None:
-        if "train" in read_json(run.dataset.info).get("unequal_sizes", []):
+        if "train" in made.info(run.dataset).get("unequal_sizes", []):
             raise PipelineError(
                 f"{run.study.path}: training.augmentation.base_size: expected two sides in pixels "
                 f"for scale_range to multiply: the training images of {run.dataset.name} have "
                 "unequal sizes"
             )
-        first = min((run.dataset.prepared / "images" / "train").iterdir())
-        with Image.open(first) as image:
-            size = image.size
+        size = next(_sizes(run.dataset))
     width, height = (round(side * run.study.file.image_scale) for side in size)
     return width, height
+
+
+def _sizes(dataset: Dataset) -> Iterator[tuple[int, int]]:
+    """(width, height) of each prepared training image, in the order of their names."""
+    from PIL import Image
+
+    allow_large_images()
+    for path in sorted((dataset.prepared / "images" / "train").iterdir()):
+        with Image.open(path) as image:
+            yield image.size
+
+
+def _check_crop(run: Run, crop: Sequence[int], bounds: tuple[int, int] | None) -> None:
+    """Refuse a crop (height, width) that no training image fills either way, as large as it gets.
+
+    Nearly always the first image tells.
+
+    Args:
+        bounds: those that `scale_range` multiplies; None where it does not.
+    """
+    augmentation, scale = run.training.augmentation, run.study.file.image_scale
+    largest = (0, 0)
+    for width, height in _sizes(run.dataset):
+        factor = scale
+        if bounds is not None:
+            # As mmcv fits an image: the longer side into the longer bound, and the shorter.
+            sides = sorted((width, height))
+            factor = max(augmentation.scale_range or ()) * min(
+                bound / side for bound, side in zip(sorted(bounds), sides, strict=True)
+            )
+        size = round(width * factor), round(height * factor)
+        if size[1] >= crop[0] or size[0] >= crop[1]:
+            return
+        largest = max(largest, size, key=math.prod)
+    images = f"all training images of {run.dataset.name}, of which the largest becomes "
+    images += f"[{largest[1]}, {largest[0]}]"
+    raise PipelineError(
+        f"{run.study.path}: training.augmentation.{augmentation.crop_fault(images, scale)}"
+    )

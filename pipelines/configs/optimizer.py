@@ -12,8 +12,8 @@ from pipelines.study.recipe import Optimizer, Schedule
 from sar.weight_decay import without_decay
 
 
-def optim_wrapper(run: Run) -> dict[str, Any]:
-    """Config of a training's optimizer, in the wrapper that computes in the entry's precision.
+def optim_wrapper(run: Run, precision: str) -> dict[str, Any]:
+    """Config of a training's optimizer, in the wrapper that computes in `precision`.
 
     Raises:
         PipelineError: for fp16 without a GPU.
@@ -27,9 +27,9 @@ def optim_wrapper(run: Run) -> dict[str, Any]:
         # What a method trains of its own has no gradient most of the time: decay alone would move
         # it, and with it the features. A deviation from the released recipe.
         parts |= without_decay(parts.get("paramwise_cfg"))
-    if entry.precision == "float32":
+    if precision in ("float32", "tf32"):
         return {"type": "OptimWrapper"} | parts
-    if entry.precision == "bf16":
+    if precision == "bf16":
         return {"type": "BFloat16OptimWrapper"} | parts
     if not is_cuda_available():
         raise PipelineError(

@@ -9,9 +9,10 @@ from typing import Any
 from mmengine.config import Config
 
 from pipelines.configs.images import dataloader, evaluation_pipeline, training_pipeline
-from pipelines.configs.model import trained_model
+from pipelines.configs.model import needs_edges, trained_model
+from pipelines.configs.numerics import Numerics, numerics
 from pipelines.configs.optimizer import optim_wrapper, param_scheduler
-from pipelines.study import Run
+from pipelines.study import Run, own_code
 from pipelines.study.recipe import Training
 from pipelines.study.run_options import plugin_module
 
@@ -26,28 +27,34 @@ def training_config(run: Run, work_dir: Path) -> Config:
     one process out to them, and DDP averages their gradients.
     """
     training, processes = run.training, run.study.file.processes
+    computed = numerics(run)
     batch = training.batch_size // processes
+    model = trained_model(run)
+    pipeline = training_pipeline(run, edges=needs_edges(model))
     config = {
         "default_scope": "mmseg",
         "experiment_name": run.name,
-        "model": trained_model(run),
+        "model": model,
         "work_dir": work_dir.as_posix(),
         "resume": True,
         "randomness": {"seed": run.seed},
         "env_cfg": {"cudnn_benchmark": False, "mp_cfg": {"opencv_num_threads": 0}},
-        "train_dataloader": dataloader(run.dataset, "train", batch, training_pipeline(run)),
+        "train_dataloader": dataloader(run.dataset, "train", batch, pipeline),
         "train_cfg": _loop(run),
-        "optim_wrapper": optim_wrapper(run),
+        "optim_wrapper": optim_wrapper(run, computed.precision),
         "param_scheduler": param_scheduler(run),
         "default_hooks": _default_hooks(training),
-        "custom_hooks": _custom_hooks(run),
+        "custom_hooks": _custom_hooks(run, computed),
         "log_processor": {"by_epoch": False},
         "visualizer": {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}]},
     }
-    plugin = plugin_module(run)
-    if plugin is not None:
-        # For whoever builds the model from this config elsewhere.
-        config["custom_imports"] = {"imports": [plugin], "allow_failed_imports": False}
+    # For whoever builds the model from this config elsewhere.
+    plugin, own = plugin_module(run), own_code.own_modules(run.entry)
+    imports = [*([] if plugin is None else [plugin]), *own]
+    if imports:
+        config["custom_imports"] = {"imports": imports, "allow_failed_imports": False}
+    if own:
+        config["custom_code"] = own_code.sources(run.entry)
     if processes > 1:
         config["launcher"] = "pytorch"
     if training.validation_interval is not None:
@@ -101,10 +108,10 @@ def _default_hooks(training: Training) -> dict[str, Any]:
     }
 
 
-def _custom_hooks(run: Run) -> list[dict[str, Any]]:
+def _custom_hooks(run: Run, computed: Numerics) -> list[dict[str, Any]]:
     """The hooks of `pipelines.train` that this training needs, in their order."""
     hooks: list[dict[str, Any]] = []
-    if run.entry.channels_last:
+    if computed.channels_last:
         hooks.append({"type": "ChannelsLastHook"})
     if run.weights:
         hooks.append({"type": "PretrainedBackboneHook", "file": run.weights.backbone.as_posix()})

@@ -7,6 +7,7 @@ one such file.
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, get_args
 
@@ -14,7 +15,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipelines.base import metric_names
 from pipelines.study.digits import DigitsSpec, Split
-from pipelines.study.strict import Colour, Name, Strict
+from pipelines.study.labels import CLASS, Labels
+from pipelines.study.strict import Colour, Line, Name, Strict
 
 
 def _below(path: str) -> str:
@@ -24,8 +26,6 @@ def _below(path: str) -> str:
     return path
 
 
-ClassId = Annotated[int, Field(ge=0, le=254)]
-RawId = Annotated[int, Field(ge=0, lt=2**16)]
 RelativePath = Annotated[str, AfterValidator(_below)]
 Hexadecimal = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
 Sha256 = Annotated[Hexadecimal, Field(min_length=64, max_length=64)]
@@ -149,6 +149,9 @@ class FolderPart(Strict):
     """A folder of this machine."""
     path: str
     """From the project's root, or absolute. Its content goes into `files/`."""
+    below: RelativePath | None = None
+    """A folder of `files/` into which the content goes instead, so that two folders with files of
+    the same names keep apart."""
 
 
 class ArchivePart(Download):
@@ -205,8 +208,10 @@ Patterns = Annotated[list[str], Field(min_length=1)]
 class Pairs(Strict):
     """Which files are the images of a split, and which label belongs to each.
 
-    `images` and `labels` are folders, or paths whose `*` stand for parts of a name: what a `*` of
-    `images` matches replaces the same `*` of `labels`. In folders, an image's label has its stem.
+    `images` and `labels` are folders, or paths whose `*` stand for parts of a name, and whose `**`
+    for any number of folders, none among them: what a star of `images` matches replaces the same
+    star of `labels`. A folder's own files count, not those of its subfolders; in folders, an
+    image's label has its stem. Names that Unicode writes in two ways (é) are the same name.
     An image keeps its stem as its name; where two of a split have one stem, all of that split are
     named by their paths, with `__` for each slash.
 
@@ -216,11 +221,12 @@ class Pairs(Strict):
     images: RelativePath
     """Folder or pattern of the images, below `files/`."""
     labels: RelativePath
-    """Folder or pattern of their labels, below `files/`."""
+    """Folder or pattern of their labels, below `files/`. With `encoding: coco` it is the JSON file;
+    with `class_masks`, `{class}` stands in it for what a class is called."""
     list: RelativePath | None = None
-    """A text file with a line an image: the stem alone, or the path of the image below `files/`,
-    and then that of its label if the image has another than by the rule above. Without a list, all
-    that `images` matches."""
+    """A text file (UTF-8, or UTF-16 with its mark) with a line an image: the stem alone,
+    or the path of the image below `files/`, and then that of its label if the image has another
+    than by the rule above. Without a list, all that `images` matches."""
     strip: str | None = None
     """What the list's paths begin with and the files' paths do not."""
     without: Patterns | None = None
@@ -228,49 +234,19 @@ class Pairs(Strict):
 
     @model_validator(mode="after")
     def _stars_agree(self) -> Pairs:
-        stars = self.images.count("*"), self.labels.count("*")
+        for pattern in (self.images, self.labels):
+            if any("**" in part and part != "**" for part in pattern.split("/")):
+                raise ValueError(f"{pattern}: ** stands for folders; expected it between slashes")
+            if pattern.endswith("**"):
+                raise ValueError(f"{pattern}: expected the files' names after **, such as *.png")
+        stars = [re.findall(r"\*+", pattern) for pattern in (self.images, self.labels)]
         if stars[0] != stars[1]:
+            counts = ["no star" if not each else " ".join(each) for each in stars]
             raise ValueError(
-                f"images has {stars[0]} * and labels {stars[1]}; expected as many in both"
+                f"images has {counts[0]} and labels {counts[1]}; expected the same stars in both"
             )
         if self.strip is not None and self.list is None:
             raise ValueError("strip goes with list: it shortens the paths of a list")
-        return self
-
-
-class Labels(Strict):
-    """How the pixels of a raw label name their class."""
-
-    encoding: Literal["index", "colour", "matrix", "pascal_context"] = "index"
-    """`index`: the value of a grey or indexed image (8 or 16 bit); `colour`: the palette's colour;
-    `matrix`: the number in a matrix of a MATLAB file (.mat, of any version before 7.3);
-    `pascal_context`: masks of the Pascal-Context JSON or of its .mat archive."""
-    key: Annotated[str, Field(pattern=r"^[A-Za-z]\w*(\.[A-Za-z]\w*)*$")] | None = None
-    """Of `matrix`, the variable's name; `GTcls.Segmentation` is a field of a structure."""
-    reduce_zero: bool = False
-    """Raw 0 is void and raw k is class k-1."""
-    mapping: dict[RawId, ClassId] | None = None
-    """Class ids by raw id; a raw id that it lacks is void only if `ignore` or `others` say so."""
-    ignore: list[RawId] = []
-    """Raw ids that are void."""
-    ignore_colours: list[Colour] = []
-    """Colours that are void."""
-    others: Literal["error", "ignore"] = "error"
-    """What to do with raw ids and colours that nothing above speaks of."""
-
-    @model_validator(mode="after")
-    def _options_fit_the_encoding(self) -> Labels:
-        if (self.key is None) == (self.encoding == "matrix"):
-            raise ValueError("key goes with encoding: matrix, and names the matrix of each file")
-        if self.ignore_colours and self.encoding != "colour":
-            raise ValueError("ignore_colours goes with encoding: colour")
-        if self.encoding == "colour" and (self.reduce_zero or self.mapping or self.ignore):
-            raise ValueError("encoding colour reads classes from palette; expected no raw ids")
-        both = sorted(set(self.ignore) & set(self.mapping or {}))
-        if both:
-            raise ValueError(f"raw id {both[0]} stands in ignore and in mapping; expected one")
-        if self.reduce_zero and self.mapping is not None:
-            raise ValueError("reduce_zero and mapping contradict each other; expected one of them")
         return self
 
 
@@ -290,8 +266,18 @@ class FilesSource(Strict):
     """Which files are the pairs of `train`, which there has to be, of `val` and of `test`."""
     labels: Labels = Labels()
     """How a raw label is read."""
+    exif: Literal["turn", "ignore"] | None = None
+    """What the EXIF orientation of images and masks does, in all of the data set: `turn` shows each
+    as its own tag says, `ignore` leaves all as they are stored. Without it, the sizes of images and
+    masks tell which of the two was meant; where they do not, or contradict each other, prepare asks
+    for it."""
+    max_pixels: Annotated[int, Field(gt=0, le=2**31)] = 178_956_970
+    """Images and labels of more pixels are refused: a small file may be made to fill the memory."""
     faulty: Literal["error", "skip"] = "error"
     """Whether a pair that cannot be used stops prepare, or is left out and counted."""
+    allow: list[Literal["shared_images", "absent_classes"]] = []
+    """What is then no error: an image with the same pixels in two splits, or a class without a
+    pixel in all of them."""
 
     @model_validator(mode="after")
     def _parts_keep_apart(self) -> FilesSource:
@@ -306,6 +292,22 @@ class FilesSource(Strict):
                             "names of their own"
                         )
                 taken[path] = name
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_where_the_encoding_has_them(self) -> FilesSource:
+        encoding = self.labels.encoding
+        for split, spec in self.splits.items():
+            if (CLASS in spec.labels) != (encoding == "class_masks"):
+                raise ValueError(
+                    f"splits.{split}.labels is {spec.labels}: {CLASS} in it goes with "
+                    "labels.encoding: class_masks, one file a class"
+                )
+            if encoding == "coco" and not spec.labels.endswith(".json"):
+                raise ValueError(
+                    f"splits.{split}.labels is {spec.labels}; expected the COCO file, such as "
+                    f"annotations/{split}.json"
+                )
         return self
 
     @model_validator(mode="after")
@@ -327,9 +329,9 @@ class Subset(Strict):
 class DataCard(Strict):
     """`params/datasets/<name>.yaml`: what a data set is and where it comes from."""
 
-    title: str
+    title: Line
     """What the data set is called in reports."""
-    classes: Annotated[list[str], Field(min_length=2, max_length=255)]
+    classes: Annotated[list[Line], Field(min_length=2, max_length=255)]
     """Names in the order of the class ids, from 0."""
     palette: list[Colour]
     """A colour (red, green, blue) for each class, in pictures, and in masks of `encoding:
@@ -350,7 +352,7 @@ class DataCard(Strict):
     """Where the data set is described."""
     withheld_images: str | None = None
     """Why nothing that is published may show the images, such as rights that are not known. Then
-    galleries show labels and predictions, and an even grey in an image's place."""
+    galleries show labels and predictions alone, and print this."""
 
     @property
     def splits(self) -> list[Split]:
@@ -420,6 +422,9 @@ class DataCard(Strict):
                 raise ValueError(
                     f"source.labels.mapping.{raw} is {index}, expected 0 to {count - 1}"
                 )
+        for key, name in labels.class_names():
+            if name not in self.classes:
+                raise ValueError(f"source.labels.{key} is {name!r}, which is none of the classes")
         if labels.encoding == "colour":
             colours = [tuple(c) for c in (*self.palette, *labels.ignore_colours)]
             twice = next((c for c in colours if colours.count(c) > 1), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -133,6 +134,14 @@ class Dataset:
     def parameters_hash(self, stage: str) -> str:
         return hash_of(self, stage)
 
+    def again(self, stage: str) -> str:
+        """What a message says of the way to have `stage` done (again)."""
+        return f"run {self.command(stage)}"
+
+    def command(self, stage: str) -> str:
+        """What does `stage` by hand."""
+        return f"python -m pipelines.{stage} --dataset {shlex.quote(self.name)}"
+
     def subsets(self, evaluation: Evaluation, where: Path | str) -> dict[str, Subset]:
         """Those that `evaluation` names, by name; `where` begins an error's message.
 
@@ -228,6 +237,14 @@ class Weights:
 
     def parameters_hash(self, stage: str = "weights") -> str:
         return hash_of(self, stage)
+
+    def again(self, stage: str = "weights") -> str:
+        """What a message says of the way to have them fetched (again)."""
+        return f"run {self.command(stage)}"
+
+    def command(self, stage: str = "weights") -> str:
+        """What fetches them by hand."""
+        return f"python -m pipelines.fetch --weights {shlex.quote(self.model)}"
 
 
 _ADDRESSES = {"url", "urls", "commit", "command", "install", "credentials", "account"}

@@ -13,6 +13,9 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 MAX_DIGITS = 12
 """Digits in a scene: each takes its place from a sequence of its own, see `prepare.digits`."""
 
+MAX_SCENES = 10**6
+"""Of a split: more than anybody waits for."""
+
 
 class DigitsSpec(BaseModel):
     """What the data set is made of; two equal specifications give the same arrays.
@@ -34,7 +37,7 @@ class DigitsSpec(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
     size: Annotated[int, Field(ge=32, le=512)] = 64
     # Not strict for the container only: YAML has lists and no tuples.
     digits_per_scene: Annotated[tuple[int, int], Field(strict=False)] = (2, 5)
@@ -73,8 +76,10 @@ class DigitsSpec(BaseModel):
                 f"{', '.join(map(str, value)) or 'none'}"
             )
         for split, count in value.items():
-            if count < 1:
-                raise ValueError(f"scenes must be at least 1 for every split, got {split}: {count}")
+            if not 1 <= count <= MAX_SCENES:
+                raise ValueError(
+                    f"scenes must be 1 to {MAX_SCENES} for every split, got {split}: {count}"
+                )
         return value
 
     @model_validator(mode="after")

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.study.strict import Name, SidePixels, Strict
+from pipelines.study.strict import Factor, Images, Name, SidePixels, Strict
 
 
 class MultiScale(Strict):
     """A second test of the same weights: class probabilities averaged over views of an image."""
 
-    scales: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    scales: Annotated[list[Factor], Field(min_length=1, max_length=100)]
     """Factors on the size that the single-scale test has."""
     flip: bool = True
     """Each scale also mirrored, left to right."""
@@ -21,21 +21,21 @@ class MultiScale(Strict):
 class Evaluation(Strict):
     split: Literal["val", "test"] = "test"
     """What is tested, once a run, with the last checkpoint; `val` for a tuning."""
-    batch_size: Annotated[int, Field(gt=0)] = 1
+    batch_size: Images = 1
     """Images of unequal sizes are evaluated one by one, whatever stands here."""
-    gallery: Annotated[int, Field(ge=0)] = 4
+    gallery: Annotated[int, Field(ge=0, le=1000)] = 4
     """Images that the report shows: best, median and worst ones by their own mean IoU."""
     mode: Literal["whole", "slide"] = "whole"
     """An image at once, or windows of `crop_size` every `stride`, whose logits are averaged where
     they overlap."""
     crop_size: Annotated[list[SidePixels], Field(min_length=2, max_length=2)] | None = None
-    """Height and width of the windows in pixels."""
+    """Height and width of the windows in pixels after all scaling."""
     stride: Annotated[list[SidePixels], Field(min_length=2, max_length=2)] | None = None
     """Rows and columns in pixels from one window to the next."""
     base_size: Annotated[list[SidePixels], Field(min_length=2, max_length=2)] | None = None
-    """Bounds in pixels, the larger on the longer side, into which images are fitted, larger or
-    smaller, before they are predicted; without it, their own size. Scores are always those of the
-    labels at their own size."""
+    """Bounds in pixels of the files, the larger on the longer side, into which images are fitted,
+    larger or smaller, before they are predicted; the study's `image_scale` multiplies them. Without
+    it, their own size. Scores are always those of the labels at their own size."""
     subsets: list[Name] = []
     """Subsets of the split, by their names in the data card, of which scores are given as well:
     `mIoU/NAME`."""

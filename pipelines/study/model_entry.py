@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.study.strict import Strict
+from pipelines.study.strict import Images, Line, Strict
 
 
 class Package(Strict):
@@ -78,26 +78,52 @@ class Pretrained(Strict):
         return self
 
 
-class ModelEntry(Strict):
-    """`params/models/<name>.yaml`: a config of the installed mmsegmentation, and what differs."""
+PythonFile = Annotated[str, Field(pattern=r"^([A-Za-z_]\w*/)*[A-Za-z_]\w*\.py$")]
+"""A path in the project, whose parts are names that Python can import."""
 
-    title: str
+
+class ModelEntry(Strict):
+    """`params/models/<name>.yaml`: a config that a model starts from, and what differs."""
+
+    title: Line
     """What the model is called in reports."""
     config: str
-    """Path below the installed package's `.mim/configs`, such as `_base_/models/fcn_hr18.py`."""
+    """A config file in Python: of the project, by its path in it (`my_models/unet.py`), else of the
+    installed mmsegmentation, below its `.mim/configs` (`_base_/models/fcn_hr18.py`)."""
+    custom_imports: list[PythonFile] = []
+    """Python files of the project that register or define what the model is made of. They and what
+    they do are part of the experiment, and go with the trained model."""
     model: dict[str, Any] = {}
     """Merged into that config's `model` by mmengine's rules (`_delete_: true` replaces a dict)."""
     pretrained: Pretrained | None = None
     """What the backbone starts from; null for random weights. Has to be given where the config
     itself starts from published weights, which are never loaded by the config's own means."""
-    channels_last: bool = False
-    """Keep weights and features in the memory order NHWC, which many convolutions prefer."""
-    precision: Literal["float32", "bf16", "fp16"] = "float32"
-    """What a training computes layers in; weights, losses and sums stay float32. fp16 scales the
-    loss and needs a GPU. Evaluation is always in float32."""
-    accumulate: Annotated[int, Field(gt=0)] = 1
+    channels_last: bool | Literal["auto"] = False
+    """Keep weights and features in the memory order NHWC, which many convolutions prefer. `auto`:
+    with bf16 as `precision: auto` chooses it, and on a CPU."""
+    precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] = "float32"
+    """What a training computes layers in; weights, losses and sums stay float32. float32 is exact,
+    tf32 is float32 whose products and convolutions a GPU may round (a CPU does not), fp16 scales
+    the loss and needs a GPU. `auto`: bf16 for models of ten million parameters and more on a GPU
+    that has it, else float32; the run's receipt, config and report say what it was. Evaluation is
+    always in exact float32."""
+    accumulate: Images = 1
     """Parts that a batch is cut into; they are computed one after the other, which takes less
     memory, and their mean gradient makes one step. An iteration is still a step of a whole
     batch."""
     compile: bool = False
     """Train with the backbone compiled by torch.compile."""
+
+    @field_validator("custom_imports")
+    @classmethod
+    def _are_files_of_the_user(cls, files: list[str]) -> list[str]:
+        for file in files:
+            if files.count(file) > 1:
+                raise ValueError(f"{file!r} stands here twice; expected each once")
+            first = file.partition("/")[0].removesuffix(".py")
+            if first in ("pipelines", "sar"):
+                raise ValueError(
+                    f"{file!r} is a file of this program, which is tracked as such; expected one "
+                    "of your own, or in `model` a type by its full name (sar.adapters.timm.Encoder)"
+                )
+        return files

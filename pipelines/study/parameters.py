@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from pipelines.base.artifacts import sha256_json
 from pipelines.base.errors import PipelineError
 from pipelines.study.places import PARAMS
 from pipelines.study.strict import Strict
+from pipelines.study.yaml_files import read_yaml, shown
 
 _Model = TypeVar("_Model", bound=Strict)
 
@@ -37,10 +36,7 @@ def read_params(path: Path, model: type[_Model], variant: str | None = None) -> 
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem != "dvc"))
         raise PipelineError(f"{path}: no such file; {path.parent} has: {known or 'none'}")
-    try:
-        content = YAML(typ="safe", pure=True).load(path)
-    except YAMLError as error:
-        raise PipelineError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path)
     read = validated(path, model, content)
     if variant is None:
         return read
@@ -58,10 +54,9 @@ def validated(where: Path | str, model: type[_Model], content: Any) -> _Model:
     except ValidationError as error:
         lines = []
         for item in error.errors(include_url=False):
-            key = ".".join(str(part) for part in item["loc"]) or "(top level)"
-            got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {key}: {message}{got}")
+            key = ".".join(map(str, item["loc"])) or "(top level)"
+            got = "" if isinstance(item["input"], dict) else f" (got {shown(item['input'])})"
+            lines.append(f"{where}: {key}: {item['msg'].removeprefix('Value error, ')}{got}")
         raise PipelineError("\n".join(lines)) from None
 
 

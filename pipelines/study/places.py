@@ -12,11 +12,17 @@ DATA = Path("data")
 RESULTS = Path("results")
 WORK = Path("work")
 REPORTS = Path("reports")
+CHECKED = WORK / ".checked"
+"""What `check` has tried and found good: an empty file each."""
+COMPILED = "compiled"
+"""In the work folder of a study: what torch.compile made for its runs."""
 REFERENCE = PARAMS / "reference.yaml"
 """Published results of others; a project may do without."""
 DOWNLOADS = DATA / "downloads"
 CHECKSUMS = PARAMS / "datasets" / "checksums.json"
 """What downloads were, whose publishers name no checksum; written by fetch."""
+COMMANDS = PARAMS / "datasets" / "commands.json"
+"""The programs of data cards that whoever keeps this project has looked at: lists of words."""
 
 DESCRIPTION = {
     *("title", "licence", "citation", "homepage", "digests"),
@@ -60,10 +66,14 @@ RUN_STAGES: dict[str, tuple[str, ...]] = {
 }
 """What each stage of a run writes, besides receipt.json and runtime.json."""
 
+SUMMARY = "summary.json"
+"""Of compare: the mean mIoU of each method, for `dvc metrics` and `dvc exp show`. The same as in
+`summary.csv`, which the receipt vouches for."""
+
 STUDY_STAGES: dict[str, tuple[str, ...]] = {
     "compare": (
         *("runs.csv", "summary.csv", "paired.csv", "claims.csv"),
-        *("curves.csv", "confusion.csv"),
+        *("curves.csv", "confusion.csv", SUMMARY),
     ),
     "analyse": (
         *("measures.csv", "summary.csv", "paired.csv", "classes.csv", "long_tail.csv"),
@@ -78,6 +88,9 @@ STUDY_STAGES: dict[str, tuple[str, ...]] = {
 
 A name that ends in a slash is a folder.
 """
+
+STAGES = (*DATASET_STAGES, *RUN_STAGES, *STUDY_STAGES)
+"""All that are commands of their own: `python -m pipelines.STAGE`."""
 
 VIEWS = ("index.html",)
 """Outputs of report that show run-time facts (time, memory, commits): published, but no receipt

@@ -31,6 +31,10 @@ class Recipe(Strict):
     """Of the single-scale test."""
     split: Literal["val", "test"] | None = None
     """What was tested."""
+    seeds: Annotated[int, Field(gt=0)] | None = None
+    """Over how many seeds the number is a mean."""
+    checkpoint: Literal["last", "best"] | None = None
+    """Which checkpoint was tested; `best` is the best one on the split that is reported."""
 
 
 class Source(Strict):

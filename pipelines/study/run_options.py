@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pipelines.study import own_code
 from pipelines.study.study import Run
 
 _OPTIONS = {
@@ -28,8 +29,10 @@ def plugin_module(run: Run) -> str | None:
 
 
 def model_modules(run: Run) -> list[str]:
-    """The modules of classes that the model entry names by their full path, `module.Class`."""
-    return sorted({name.rpartition(".")[0] for name in _types(run.entry.model) if "." in name})
+    """The modules of classes that the model entry names by their full path, `module.Class`, and
+    those of the user's own files."""
+    named = {name.rpartition(".")[0] for name in _types(run.entry.model) if "." in name}
+    return sorted(named | own_code.own_modules(run.entry).keys())
 
 
 def _types(node: Any) -> Iterator[str]:

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from pipelines.study.evaluation import Evaluation
+from pipelines.study.grid import Sweep, Values, expand
 from pipelines.study.recipe import Training
-from pipelines.study.strict import MetricName, Name, Seed, Strict
+from pipelines.study.strict import Factor, Line, Name, Processes, ScoreName, Seed, Strict
 
 
 class Method(Strict):
     """One training method: a plug-in applied to the model's config, or nothing for the baseline."""
 
-    label: str
+    label: Line
     """What the method is called in tables and figures; no two are equal."""
     plugin: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     """`module:function`; called as `function(model_cfg, **options)`, returns a model config."""
@@ -26,6 +33,10 @@ class Method(Strict):
     """The plug-in's own arguments."""
     training: dict[str, Any] = {}
     """Overrides of the study's `training`, for controls and tuning; a comparison shares it."""
+    grid: Annotated[dict[str, Values], Field(min_length=1)] | None = None
+    """Values of options that are swept, such as `pull_weight: [0.01, 0.1, 1]`, or of the recipe, as
+    `training.optimizer.lr: [0.001, 0.01]`. The method then stands for one at each point, called
+    `METHOD-KEY-VALUE` (`sar-pull_weight-1e-2`); of kinds tuning and sensitivity alone."""
     seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
     """A subset of the study's seeds, for controls that need fewer runs."""
     control: bool = False
@@ -60,8 +71,9 @@ class Claim(Strict):
     It is one test for each data set and model of the study, or for those that it names.
     """
 
-    metric: MetricName
-    """A score of the whole split, of a group of classes, of one class, or of several scales."""
+    metric: ScoreName
+    """A score of the whole split, of a group of classes, of one class, of several scales, or of a
+    subset of the split that `evaluation.subsets` names."""
     method: Name
     """The method of which something is expected."""
     against: Name | None = None
@@ -71,10 +83,10 @@ class Claim(Strict):
     within the margin on either side, so that the two are as good as equal."""
     margin: Annotated[float, Field(ge=0, lt=100)]
     """Points that the mean difference is tested against; above 0 for `within`."""
-    assumed_sd: Annotated[float, Field(gt=0)] | None = None
+    assumed_sd: Annotated[float, Field(gt=0, le=100)] | None = None
     """Standard deviation of the paired difference in points, as of a pilot; without it, `check`
     takes a measured one where there is any. It plans the pairs and judges nothing."""
-    assumed_difference: float | None = None
+    assumed_difference: Annotated[float, Field(ge=-100, le=100)] | None = None
     """The true difference in points that the pairs are planned for, `method` minus `against`;
     without it 0 for `within`, and no number of pairs for the others."""
     dataset: Name | None = None
@@ -92,12 +104,14 @@ class Claim(Strict):
 class StudyFile(Strict):
     """`params/studies/<name>.yaml`: one question."""
 
-    title: str
+    title: Line
     """Heading of the report."""
     description: str
     """What is asked, and what the answer will not say; shown in the report."""
-    kind: Literal["fixed-budget", "plateau", "tuning"]
-    """A fixed budget compares methods after equal work and claims nothing about convergence."""
+    kind: Literal["fixed-budget", "plateau", "tuning", "sensitivity"]
+    """A fixed budget compares methods after equal work and claims nothing about convergence. Tuning
+    chooses settings on the val split. Sensitivity describes how scores depend on a setting, on
+    either split: nothing is chosen by it and nothing claimed."""
     datasets: Annotated[list[Name], Field(min_length=1)]
     """Names of data cards, `params/datasets/NAME.yaml`."""
     models: Annotated[list[Name], Field(min_length=1)]
@@ -108,20 +122,30 @@ class StudyFile(Strict):
     """The method that the others are compared with."""
     seeds: Annotated[list[Seed], Field(min_length=1)]
     """One run for each, of each data set, model and method; runs of one seed are a pair."""
-    threads: Annotated[int, Field(gt=0)]
+    threads: Processes
     """CPU threads a run computes with. Part of the experiment: sums depend on it."""
-    processes: Annotated[int, Field(gt=0)] = 1
+    processes: Processes = 1
     """Processes a run is trained and evaluated with, each with `threads` and, where there are some,
     a GPU of its own. They share every batch equally. Part of the experiment, like `threads`."""
     gpus: bool = False
     """Refuse to run without GPUs, and have drivers ask for one a process. Otherwise GPUs are used
     where there are some."""
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that load training images for a run, or none: the run does it itself. No part of
-    the experiment: batches and augmentation are the same, so results do not depend on it."""
-    image_scale: Annotated[float, Field(gt=0)] = 1.0
-    """Factor on height and width of all images before anything else is done to them. Predictions
-    are brought back: scores are always those of the labels at their own size."""
+    runs_per_gpu: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
+    """Runs that share a GPU at once, for models too small to fill one. `auto`: as many as fit, by
+    the memory that a finished training of the same data set and model took; until there is one, a
+    run has a GPU alone. No part of the experiment."""
+    workers: Annotated[int, Field(ge=0, le=1024)] | Literal["auto"] = "auto"
+    """Processes that load training images for a run, or none: the run does it itself. `auto`: none
+    on a CPU; on a GPU the cores that a run has to itself, less one, eight at most. No part of the
+    experiment: batches and augmentation are the same, so results do not depend on it."""
+    image_cache: Annotated[int, Field(ge=0, le=2**20)] = 1024
+    """MiB of memory in which each process that trains keeps decoded images, shared with its
+    workers; 0 for none. None are kept where not all fit, or they would take more than half of the
+    free memory. No part of the experiment."""
+    image_scale: Factor = 1.0
+    """Factor on height and width of all images before anything else is done to them, and so on each
+    `base_size`, but on no `crop_size`. Predictions are brought back: scores are always those of the
+    labels at their own size."""
     from_scratch: bool = False
     """Start every model from random weights, whatever its entry says of `pretrained`."""
     training: Training
@@ -136,6 +160,35 @@ class StudyFile(Strict):
     variants: dict[Name, dict[str, Any]] = {}
     """The same study with other values, such as for a larger machine: `STUDY@VARIANT` merges these
     keys into the file. Its results are kept apart."""
+
+    _sweeps: dict[str, Sweep] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sweeps(self) -> dict[str, Sweep]:
+        """What became of methods with a `grid`, by their names in the file."""
+        return self._sweeps
+
+    def sweep_of(self, method: str) -> Sweep | None:
+        """The sweep that a method is a point of, where it is one."""
+        return next((each for each in self._sweeps.values() if method in each.points), None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _grids_become_methods(
+        cls, value: Any, handler: ModelWrapValidatorHandler[StudyFile]
+    ) -> StudyFile:
+        if not isinstance(value, dict) or not isinstance(value.get("methods"), dict):
+            return handler(value)
+        methods, sweeps = expand(value["methods"])
+        file = handler(value | {"methods": methods})
+        if sweeps and file.kind not in ("tuning", "sensitivity"):
+            raise ValueError(
+                f"methods.{next(iter(sweeps))}.grid: a study of kind {file.kind} reports scores of "
+                f"the split {file.evaluation.split}, by which no setting may be chosen; expected "
+                "kind tuning with evaluation.split val, or kind sensitivity, which only describes"
+            )
+        file._sweeps = sweeps
+        return file
 
     @field_validator("variants")
     @classmethod
@@ -198,10 +251,11 @@ class StudyFile(Strict):
 
     @model_validator(mode="after")
     def _claims_agree(self) -> StudyFile:
-        if self.kind == "tuning" and self.claims:
+        if self.kind in ("tuning", "sensitivity") and self.claims:
+            what = "chooses" if self.kind == "tuning" else "describes"
             raise ValueError(
-                "claims: a study of kind tuning chooses settings and has none; put them into the "
-                "study that uses these settings"
+                f"claims: a study of kind {self.kind} {what} settings and has none; put them into "
+                "the study that uses these settings"
             )
         compared = [name for name, method in self.methods.items() if not method.control]
         for name, claim in self.claims.items():

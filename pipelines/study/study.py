@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipelines.base.errors import PipelineError
+from pipelines.base.errors import Faults, PipelineError
+from pipelines.study import own_code
 from pipelines.study.cards import DataCard
 from pipelines.study.checks import check_claims, check_runs
 from pipelines.study.data import Dataset, Weights
@@ -39,12 +42,17 @@ from pipelines.study.recipe import Training
 from pipelines.study.schema import Claim, Method, Override, StudyFile
 from pipelines.study.strict import Strict
 
+LONGEST_NAME = 128
+"""Bytes of a study's name; a file's name may have 255, and temporary ones add to it."""
+
 _Model = TypeVar("_Model", bound=Strict)
+_NO_NAME = re.compile(r"^[-.]|[{}$:*?\[\]\\\x00-\x1f]|\s$")
 
 
 def published_names() -> list[str]:
-    """The studies that have something published."""
-    return sorted(path.parent.name for path in REPORTS.glob("*/study.yaml"))
+    """The studies that have something published; `archive/NAME` where others took their place."""
+    files = (*REPORTS.glob("*/study.yaml"), *REPORTS.glob("archive/*/study.yaml"))
+    return sorted(path.parent.relative_to(REPORTS).as_posix() for path in files)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Run:
     method: str
     seed: int
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"{self.dataset.name}/{self.model}/{self.method}/seed{self.seed}"
 
@@ -131,6 +139,8 @@ class Run:
             "model": values(self.entry, exclude={"title"} | own),
             **values(self.study.file, include={"threads", "processes", "image_scale"}),
         }
+        code = own_code.fingerprints(self.entry)
+        parameters["model"] |= {"code": code} if code else {}
         if stage == "train" and self.weights is not None:
             parameters["model"]["pretrained"] = self.weights.parameters(
                 "weights", defaults=defaults
@@ -154,6 +164,14 @@ class Run:
 
     def parameters_hash(self, stage: str) -> str:
         return hash_of(self, stage)
+
+    def again(self, stage: str) -> str:
+        """What a message says of the way to have `stage` done (again)."""
+        return f"run {self.command(stage)}"
+
+    def command(self, stage: str) -> str:
+        """What does `stage` by hand."""
+        return f"{self.study.command(stage)} --run {shlex.quote(self.name)}"
 
     def work(self, key: str) -> Path:
         """Scratch that survives a kill, under `key`: the hash of parameters and data."""
@@ -185,31 +203,53 @@ class Study:
         before, at, after = name_or_path.rpartition("@")
         if at and "/" not in after:
             plain, variant = before, after
+        if not plain.strip():
+            raise PipelineError(f"study {name_or_path!r}: expected a name, or the path to a file")
         path = Path(plain)
         if path.suffix not in (".yaml", ".yml"):
             path = params_file("studies", plain)
         file = read_params(path, StudyFile, variant)
-        datasets = {
-            name: Dataset(name, read_named(path, "datasets", name, DataCard))
-            for name in file.datasets
-        }
-        models = {name: read_named(path, "models", name, ModelEntry) for name in file.models}
+        # It becomes a folder, and both drivers take braces and dollars for placeholders.
+        if _NO_NAME.search(path.stem):
+            raise PipelineError(
+                f"{path}: cannot be a study's name; expected none of {{ }} $ : * ? [ ] \\ in it, "
+                "no dash or dot at its beginning and no space at its end"
+            )
+        faults, datasets, models = Faults(), {}, {}
+        for name in file.datasets:
+            with faults.noted():
+                datasets[name] = Dataset(name, read_named(path, "datasets", name, DataCard))
+        for name in file.models:
+            with faults.noted():
+                models[name] = read_named(path, "models", name, ModelEntry)
+                own_code.fingerprints(models[name])
+        faults.raise_all()
         name = path.stem if variant is None else f"{path.stem}@{variant}"
+        if len(name.encode()) > LONGEST_NAME:
+            raise PipelineError(
+                f"{path}: the study's name, {name!r}, takes {len(name.encode())} bytes; expected "
+                f"at most {LONGEST_NAME}, since folders and files are named after it"
+            )
         study = cls(name, path, file, datasets, models, variant)
-        check_runs(study)
-        check_claims(study)
+        for check in (check_runs, check_claims):
+            with faults.noted():
+                check(study)
+        faults.raise_all()
         return study
 
     @classmethod
-    def load_published(cls, name: str) -> Study:
+    def load_published(cls, name: str, reports: Path = REPORTS) -> Study:
         """The study as it was published: its runs, comparison and data lie below `reports/<name>`.
 
         Data cards and model entries are those of today.
 
+        Args:
+            reports: the folder of what is published.
+
         Raises:
             PipelineError: when nothing is published under that name, or it cannot be read.
         """
-        home = REPORTS / name
+        home = reports / name
         if not (home / "study.yaml").is_file():
             known = ", ".join(published_names()) or "nothing"
             raise PipelineError(f"{home}/study.yaml: not found; {REPORTS} has: {known}")
@@ -218,7 +258,7 @@ class Study:
         data = {
             key: replace(dataset, home=home / "data") for key, dataset in study.datasets.items()
         }
-        return replace(study, name=name, datasets=data, home=REPORTS)
+        return replace(study, name=name, datasets=data, home=reports)
 
     def overrides_of(self, dataset: str, model: str) -> dict[str, Override]:
         """Those that match, in the order in which they are merged."""
@@ -296,13 +336,22 @@ class Study:
 
     @property
     def argument(self) -> str:
-        """What to give to `--study`: the name, or the path of a file kept elsewhere."""
-        return self.name if self.path == params_file("studies", self.path.stem) else self.reference
+        """What to type after `--study`: the name, or the path of a file kept elsewhere, quoted."""
+        named = self.path == params_file("studies", self.path.stem)
+        return shlex.quote(self.name if named else self.reference)
 
     @property
     def reference(self) -> str:
         """The path of the file, with the variant: `--study` for a driver, wherever the file is."""
         return f"{self.path.as_posix()}@{self.variant}" if self.variant else self.path.as_posix()
+
+    def again(self, stage: str) -> str:
+        """What a message says of the way to have `stage` done (again)."""
+        return f"run {self.command(stage)}"
+
+    def command(self, stage: str) -> str:
+        """What does `stage` by hand."""
+        return f"python -m pipelines.{stage} --study {self.argument}"
 
     @property
     def results(self) -> Path:
@@ -315,6 +364,10 @@ class Study:
     @property
     def published(self) -> Path:
         return REPORTS / self.name
+
+    def published_data(self, name: str) -> Dataset:
+        """A data set with what prepare said of it when the study was published."""
+        return replace(self.datasets[name], home=self.published / "data")
 
     def folder(self, stage: str) -> Path:
         """Where `stage` (compare, analyse or report) of the whole study writes."""
@@ -374,6 +427,10 @@ class Study:
         ]
 
     @cached_property
+    def _runs_by_name(self) -> dict[str, Run]:
+        return {run.name: run for run in self.runs}
+
+    @cached_property
     def iterations(self) -> dict[int, set[tuple[str, str]]]:
         """How long the compared methods train, each with its data sets and models."""
         places: dict[int, set[tuple[str, str]]] = {}
@@ -389,9 +446,8 @@ class Study:
         Raises:
             PipelineError: when the study has no such run.
         """
-        for run in self.runs:
-            if run.name == name:
-                return run
+        if name in self._runs_by_name:
+            return self._runs_by_name[name]
         known = "\n  ".join(run.name for run in self.runs)
         raise PipelineError(f"--run {name}: study {self.name!r} has no such run; it has\n  {known}")
 
@@ -413,7 +469,7 @@ class Study:
             return parameters
         titles = {name: dataset.card.title for name, dataset in self.datasets.items()}
         titles |= {name: entry.title for name, entry in self.models.items()}
-        unseen = {"variants", "workers"}
+        unseen = {"variants", "workers", "image_cache", "runs_per_gpu"}
         file = self.file.model_dump(exclude=unseen, exclude_defaults=not defaults)
         weights = {
             name: entry.pretrained.model_dump(include=WEIGHTS_SHOWN)
@@ -421,7 +477,8 @@ class Study:
             if entry.pretrained is not None
         }
         withheld = [name for name, each in self.datasets.items() if each.card.withheld_images]
-        optional = {"weights": weights, "withheld": withheld}
+        sweeps = {name: sweep.points for name, sweep in self.file.sweeps.items()}
+        optional = {"weights": weights, "withheld": withheld, "sweeps": sweeps}
         given = {key: value for key, value in optional.items() if value}
         return file | {"runs": runs, "titles": titles} | given
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 
 from pipelines.base.errors import PipelineError
 from pipelines.prepare.stage import prepare
@@ -20,15 +21,15 @@ def study(tmp_path, monkeypatch):
     """A function: a study of data whose images are JPEG and PNG of the given sizes."""
     monkeypatch.chdir(tmp_path)
 
-    def prepared(sizes, **augmentation) -> Study:
+    def prepared(sizes, void=255, **augmentation) -> Study:
         training = mini.study_file()["training"] | {"validation_interval": None}
         training["augmentation"] = {"crop_size": [32, 48]} | augmentation
         mini.write_params(tmp_path, datasets=["mine"], training=training)
-        dataset = raw.fetched(raw.card())
-        for split in ("train", "test"):
+        dataset = raw.fetched(raw.card().model_copy(update={"ignore_index": void}))
+        for first, split in ((0, "train"), (10, "test")):
             for index, size in enumerate(sizes):
                 suffix = ".jpg" if index % 2 else ".png"
-                image, label = raw.picture(index, size), raw.truth(index, size)
+                image, label = raw.picture(first + index, size), raw.truth(index, size)
                 raw.write(dataset, {f"images/{split}/{index}{suffix}": image})
                 raw.write(dataset, {f"labels/{split}/{index}.png": label})
         dataset.card_file.write_text(json.dumps(dataset.card.model_dump(exclude_defaults=True)))
@@ -67,6 +68,16 @@ def test_all_images_of_a_split_are_evaluated_whatever_their_kind(study, loaded):
     assert loader.dataset.metainfo["classes"] == list(raw.CLASSES)
 
 
+def test_images_that_prepare_let_pass_are_not_too_large_for_training(study, loaded, monkeypatch):
+    """Pillow, which reads the labels, has a limit of its own."""
+    from pipelines.configs.images import dataloader, training_pipeline
+
+    run = study(SIZES[:1] * 4).runs[0]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    batch = next(iter(loaded(dataloader(run.dataset, "train", 2, training_pipeline(run)))))
+    assert len(batch["data_samples"]) == 2
+
+
 def test_images_of_unequal_sizes_are_evaluated_one_by_one(study, loaded):
     from pipelines.configs.images import dataloader, evaluation_pipeline
 
@@ -76,13 +87,14 @@ def test_images_of_unequal_sizes_are_evaluated_one_by_one(study, loaded):
     assert (len(batches), shapes) == (4, sorted(SIZES))
 
 
-def test_images_smaller_than_the_crop_are_padded_with_void(study, loaded):
+@pytest.mark.parametrize("void", [255, 77])
+def test_images_smaller_than_the_crop_are_padded_with_void(study, loaded, void):
     from mmengine.registry import MODELS
 
     from pipelines.configs.images import dataloader, training_pipeline
     from pipelines.configs.model import baseline_model
 
-    run = study(SIZES).runs[0]
+    run = study(SIZES, void).runs[0]
     batches = iter(loaded(dataloader(run.dataset, "train", 8, training_pipeline(run))))
     preprocess = MODELS.build(baseline_model(run)["data_preprocessor"])
     batch = next(batches)
@@ -93,7 +105,7 @@ def test_images_smaller_than_the_crop_are_padded_with_void(study, loaded):
     for sample in small:
         label = sample.gt_sem_seg.data[0].numpy()
         assert label.shape == (32, 48)
-        assert (label[20:] == 255).all()
+        assert (label[20:] == void).all()
         assert (label[:20] < 3).all()
 
 
@@ -135,6 +147,31 @@ def test_the_base_size_is_what_is_scaled(study, loaded):
         height, width = sample.img_shape
         assert max(height, width) <= 60 and min(height, width) <= 30
         assert max(height, width) == 60 or min(height, width) == 30
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "most"),
+    [
+        # Images are 40 x 52 and 52 x 40.
+        ({"crop_size": [41, 52]}, None),
+        ({"crop_size": [53, 61]}, r"the largest becomes \[40, 52\] \(their own size\)"),
+        # The bounds 128 x 64 leave 64 x 83 of these.
+        ({"crop_size": [64, 100], "scale_range": [1.0, 2.0], "base_size": [64, 32]}, None),
+        (
+            {"crop_size": [90, 100], "scale_range": [1.0, 2.0], "base_size": [64, 32]},
+            r"the largest becomes \[64, 83\] \(base_size \[64, 32\] x 2 of scale_range\)",
+        ),
+    ],
+)
+def test_a_crop_that_no_image_fills_either_way_is_refused(study, augmentation, most):
+    from pipelines.configs.images import training_pipeline
+
+    run = study(SIZES[:3], **augmentation).runs[0]
+    if most is None:
+        assert training_pipeline(run)
+        return
+    with pytest.raises(PipelineError, match=f"training.augmentation.crop_size: .*{most}"):
+        training_pipeline(run)
 
 
 def test_the_report_finds_images_of_either_kind(study):

@@ -27,6 +27,12 @@ def test_the_splits_of_a_card_stand_in_their_order():
         ({"mapping": {7: 3}}, "source.labels.mapping.7 is 3, expected 0 to 2"),
         ({"encoding": "colour", "ignore": [7]}, "expected no raw ids"),
         ({"ignore_colours": [[1, 2, 3]]}, "ignore_colours goes with encoding: colour"),
+        ({"encoding": "labelme", "mapping": {7: 0}}, "has names; expected no raw ids"),
+        ({"encoding": "labelme", "background": "sea"}, "labels.background is 'sea', which is none"),
+        ({"encoding": "labelme", "names": {"a": "sea"}}, "labels.names.a is 'sea', which is none"),
+        ({"names": {"a": "tree"}}, "names, background and overlap go with coco, labelme"),
+        ({"overlap": "last"}, "names, background and overlap go with coco, labelme"),
+        ({"encoding": "colour", "palette": "ignore"}, "palette goes with encoding: index"),
         (
             {"encoding": "colour", "ignore_colours": [raw.PALETTE[1]]},
             r"\[0, 200, 0\] is the colour of two things",
@@ -41,7 +47,11 @@ def test_labels_that_contradict_themselves(labels, message):
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ({"images": "im/*.png", "labels": "an"}, "1 [*] and labels 0"),
+        ({"images": "im/*.png", "labels": "an"}, "images has [*] and labels no star"),
+        ({"images": "im/**/*.png", "labels": "an/*/*.png"}, r"has \*\* \* and labels \* \*"),
+        ({"images": "im/**", "labels": "an/**"}, "expected the files' names after"),
+        ({"images": "im/a**/*.png", "labels": "an/b**/*.png"}, "expected it between slashes"),
+        ({"images": "im", "labels": "an/{class}"}, "goes with labels.encoding: class_masks"),
         ({"images": "im", "labels": "an", "strip": "/x/"}, "strip goes with list"),
         ({"images": "../im", "labels": "an"}, "below a folder"),
         ({"images": "/im", "labels": "an"}, "below a folder"),
@@ -50,6 +60,18 @@ def test_labels_that_contradict_themselves(labels, message):
 def test_pairs_that_contradict_themselves(pairs, message):
     with pytest.raises(ValidationError, match=message):
         raw.card({"train": pairs})
+
+
+@pytest.mark.parametrize(
+    ("labels", "pattern", "message"),
+    [
+        ({"encoding": "coco"}, "an", "expected the COCO file, such as annotations/train.json"),
+        ({"encoding": "class_masks"}, "an", "{class} in it goes with labels.encoding"),
+    ],
+)
+def test_labels_lie_where_the_encoding_has_them(labels, pattern, message):
+    with pytest.raises(ValidationError, match=message):
+        raw.card({"train": {"images": "im", "labels": pattern}}, labels)
 
 
 def test_there_has_to_be_a_train_split():
