@@ -14,6 +14,8 @@ The constructor is given those of ``num_classes``, ``channels``, ``ignore_index`
 that it declares; whatever it draws from torch's global generator comes from a seed of its own. What
 ``forward`` returns under a name with "loss" in it is summed; the rest, and what an optional
 ``logged()`` returns, is for the log. The state dict is the baseline's plus ``regularizer.*``.
+
+A method that takes the classifier's place, at inference too, enters by `sar.classifier`.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from sar.support import (
+    RECLASSIFIED,
     UnsupportedModelError,
     check_config,
     check_head,
@@ -43,7 +46,20 @@ from sar.support import (
     last_head,
 )
 
-__all__ = ["Config", "attach", "attached", "build_regularized", "detach", "plain_values", "plug"]
+__all__ = [
+    "Config",
+    "Derived",
+    "attach",
+    "attached",
+    "build_method",
+    "build_regularized",
+    "derived",
+    "detach",
+    "named",
+    "plug",
+    "replaced",
+    "stacked_labels",
+]
 
 # Of a model: a dict, an mmengine ConfigDict, ...; what is made of one is of the same type.
 Config = TypeVar("Config", bound=MutableMapping[str, Any])
@@ -74,16 +90,25 @@ def attach(model_cfg: Config, method: type[nn.Module], **options: Any) -> Config
         ValueError: for an option that is not known or out of range.
         TypeError: if ``model_cfg`` is no mapping.
     """
-    cfg = plug(model_cfg, method, options, TYPE)
-    name = f"{method.__module__}:{method.__qualname__}"
-    cfg["regularizer"] = {"type": name} | plain_values(options)
-    return cfg
+    return plug(model_cfg, method, options, TYPE, "regularizer")
 
 
 def plug(
-    model_cfg: Config, method: type[nn.Module], options: Mapping[str, Any], kind: str
+    model_cfg: Config,
+    method: type[nn.Module],
+    options: Mapping[str, Any],
+    kind: str,
+    key: str,
+    *,
+    with_name: bool = True,
 ) -> Config:
-    """A checked copy of a config with another ``type``; for `attach` and its like."""
+    """A checked copy of a config with another ``type``; for `attach` and its like.
+
+    Args:
+        kind: the new ``type``.
+        key: below which the options stand, after the method's name.
+        with_name: False where ``kind`` tells the method.
+    """
     if not isinstance(model_cfg, MutableMapping):
         raise TypeError(f"model_cfg is a {type(model_cfg).__name__}, expected a model's config")
     if attached(model_cfg):
@@ -96,20 +121,28 @@ def plug(
     cfg = copy.deepcopy(model_cfg)
     cfg["base_type"] = cfg["type"]
     cfg["type"] = kind
+    name = {"type": f"{method.__module__}:{method.__qualname__}"} if with_name else {}
+    cfg[key] = name | plain_values(options)
     return cfg
 
 
 def attached(model_cfg: Mapping[str, Any]) -> bool:
     """Whether a model's config has a training method."""
-    kind, types = model_cfg.get("type"), (TYPE, SAR_TYPE)
+    return _is_of(model_cfg, TYPE, SAR_TYPE, RECLASSIFIED)
+
+
+def _is_of(model_cfg: Mapping[str, Any], *types: str) -> bool:
+    kind = model_cfg.get("type")
     known = [scope + name for scope in ("", "mmseg.") for name in types]
     return kind in known or (callable(kind) and kind in map(MODELS.get, types))
 
 
 def detach(model_cfg: Config) -> Config:
-    """The config that a method was attached to; another is only copied."""
+    """The config of what predicts: the one that a method was attached to. Another is only copied,
+    such as that of a model whose classifier a method has replaced.
+    """
     cfg = copy.deepcopy(model_cfg)
-    if attached(cfg):
+    if _is_of(cfg, TYPE, SAR_TYPE):
         cfg["type"] = cfg.pop("base_type")
         for name in ("sar", "regularizer"):
             cfg.pop(name, None)
@@ -142,9 +175,13 @@ def build_regularized_segmentor(
 ) -> nn.Module:
     """Build what `attach` describes; registered as ``RegularizedSegmentor``."""
     options = dict(regularizer)
-    module, _, name = options.pop("type").partition(":")
-    method: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
-    return build_regularized(base_type, method, options, cfg)
+    return build_regularized(base_type, named(options.pop("type")), options, cfg)
+
+
+def named(name: str) -> Any:
+    """The class named ``module:name``."""
+    module, _, name = name.partition(":")
+    return functools.reduce(getattr, name.split("."), importlib.import_module(module))
 
 
 def build_regularized(
@@ -166,15 +203,22 @@ def build_regularized(
         prefix: begins the names of the losses, before a dot. "loss" must not be in it.
     """
     # Segmentors read nested settings as attributes (test_cfg.mode), which plain dicts do not have.
-    segmentor = _regularized(find_class(base_type, "model"), label)
+    segmentor = derived(_Regularized, find_class(base_type, "model"), label)
     return segmentor(method=method, options=options, prefix=prefix, **ConfigDict(cfg))
 
 
-class _Regularized(BaseSegmentor):
-    """What a segmentor with a method adds to its base class. `_regularized` sets the two names."""
+class Derived(BaseSegmentor):
+    """What a segmentor with a method adds to its base class; `derived` joins the two."""
 
-    base: type
-    label: str
+    made_of: tuple[type, type, str]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class is made on demand and has no importable name; what it is made of has.
+        return _blank, self.made_of, self.__dict__
+
+
+class _Regularized(Derived):
+    """A segmentor with a method beside it."""
 
     def __init__(
         self,
@@ -190,7 +234,7 @@ class _Regularized(BaseSegmentor):
         if hasattr(method, "adjust"):
             cross_entropies(head)
         self.prefix = prefix
-        self.regularizer = _build(method, options, head)
+        self.regularizer = build_method(method, options, head)
         if not torch.cuda.is_available():
             # Synchronised batch norm refuses CPU tensors.
             revert_sync_batchnorm(self)
@@ -231,25 +275,21 @@ class _Regularized(BaseSegmentor):
             losses.update({f"{self.prefix}.{name}": v for name, v in method.logged().items()})
         return losses
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The class is made on demand and has no importable name; its base has.
-        return _blank, (self.base, self.label), self.__dict__
-
 
 @functools.cache
-def _regularized(base: type, label: str) -> type[_Regularized]:
-    """The subclass of a segmentor class that trains with a method."""
-    body = {"base": base, "label": label, "__module__": __name__}
-    return type(f"{label}{base.__name__}", (_Regularized, base), body)
+def derived(mixin: type, base: type, label: str) -> type[nn.Module]:
+    """The subclass of a segmentor class that trains with a method, as the mixin does it."""
+    body = {"made_of": (mixin, base, label), "__module__": mixin.__module__}
+    return type(f"{label}{base.__name__}", (mixin, base), body)
 
 
-def _blank(base: type, label: str) -> nn.Module:
+def _blank(mixin: type, base: type, label: str) -> nn.Module:
     """An instance without state, for pickle and copy to fill."""
-    cls = _regularized(base, label)
+    cls = derived(mixin, base, label)
     return cls.__new__(cls)
 
 
-def _build(method: type[nn.Module], options: Mapping[str, Any], head: Any) -> nn.Module:
+def build_method(method: type[nn.Module], options: Mapping[str, Any], head: Any) -> nn.Module:
     """The method's module, without a draw from the global generator."""
     options = dict(options)
     check_method_options(method, options)
@@ -278,11 +318,10 @@ def _forward(
     data_samples: Sequence[Any],
 ) -> dict[str, Tensor]:
     """Call a method with what it declares, in the precision that its tensors have."""
-    labels = torch.stack([sample.gt_sem_seg.data for sample in data_samples]).squeeze(1)
     offered = {
         "features": features,
         "logits": logits,
-        "labels": labels,
+        "labels": stacked_labels(data_samples),
         "classifier": functools.partial(_classify, head),
     }
     wanted = inspect.signature(type(method).forward).parameters
@@ -291,8 +330,13 @@ def _forward(
         return terms
 
 
+def stacked_labels(data_samples: Sequence[Any]) -> Tensor:
+    """The labels of a batch, (N, H, W)."""
+    return torch.stack([sample.gt_sem_seg.data for sample in data_samples]).squeeze(1)
+
+
 @contextmanager
-def _replaced(owner: nn.Module, name: str, function: Callable[..., Tensor]) -> Iterator[None]:
+def replaced(owner: nn.Module, name: str, function: Callable[..., Tensor]) -> Iterator[None]:
     """Let a function stand on the instance in place of its method while the block runs.
 
     Only for the block, so that copies and pickles of the model never hold it.
@@ -319,7 +363,7 @@ def _watch_classifier(head: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
         seen.append((feat, scores))
         return scores
 
-    with _replaced(head, "cls_seg", watched):
+    with replaced(head, "cls_seg", watched):
         yield seen
 
 
@@ -339,7 +383,7 @@ def _adjusted(
         loss_of_all: Tensor = original(scores, labels, weight=weight, **rest)
         return loss_of_all
 
-    with _replaced(loss, "forward", forward):
+    with replaced(loss, "forward", forward):
         yield
 
 

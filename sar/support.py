@@ -19,6 +19,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 __all__ = [
+    "RECLASSIFIED",
     "UnsupportedModelError",
     "check_config",
     "check_head",
@@ -26,6 +27,9 @@ __all__ = [
     "find_class",
     "last_head",
 ]
+
+RECLASSIFIED = "ReclassifiedSegmentor"
+"""Type of a model whose classifier a method has replaced, for good; see `sar.classifier`."""
 
 # What the structure alone would refuse without a helpful word, or would let through.
 _REASONS = {

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from sar.checks import check_number
 from sar.door import Config, attach
-from sar.rivals.class_means import class_sums, divide, one_hot, pixel_labels
+from sar.rivals.class_means import (
+    class_sums,
+    clear_void,
+    divide,
+    one_hot,
+    pixel_labels,
+    zero_loss,
+)
 
 __all__ = ["CAR", "apply_car", "class_aware_losses"]
 
@@ -125,14 +132,18 @@ class CAR(nn.Module):
         check_number("c2p_threshold", c2p_threshold, "[0, 1]")
 
     def forward(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The losses of one batch, ``loss_c2c``, ``loss_c2p`` and ``loss_intra``.
+        """The losses of one batch, ``loss_c2c``, ``loss_c2p`` and ``loss_intra``; 0 of none.
 
         Args:
             features: f, (N, C, h, w).
             labels: (N, H, W), integers in 0..K-1 or ``ignore_index``.
         """
         known = pixel_labels(labels, features.shape[-2:], self.ignore_index)
-        linear = self.linear(features.to(self.linear.weight.dtype))
+        features = features.to(self.linear.weight.dtype)
+        if not features.numel():
+            zero = zero_loss(self, features)
+            return {"loss_c2c": zero, "loss_c2p": zero, "loss_intra": zero}
+        linear = self.linear(clear_void(features, known))
         terms = class_aware_losses(linear, known, self.num_classes, **self.thresholds)
         return {
             "loss_c2c": self.inter_weight * terms["c2c"],

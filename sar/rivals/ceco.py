@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sar.anchors import simplex
 from sar.checks import check_integer, check_number, check_shares
 from sar.door import Config, attach
-from sar.rivals.class_means import class_sums, divide, pixel_labels, zero_loss
+from sar.rivals.class_means import class_sums, clear_void, divide, pixel_labels, zero_loss
 from sar.rivals.cross_entropy import of_data
 
 __all__ = ["CeCo", "apply_ceco", "center_scores", "centers_cross_entropy"]
@@ -113,9 +113,10 @@ class CeCo(nn.Module):
         """
         known = pixel_labels(labels, features.shape[-2:], self.ignore_index)
         features = features.to(self.frame.dtype)
-        if features.numel() == features.shape[1]:  # One pixel has no statistics.
+        if features.numel() <= features.shape[1]:  # One pixel has no statistics.
             return {"loss_centers": zero_loss(self, features)}
-        sums, counts = class_sums(self.reduce(features), known, len(self.frame))
+        reduced = self.reduce(clear_void(features, known))
+        sums, counts = class_sums(reduced, known, len(self.frame))
         present = counts.nonzero().flatten()
         if not len(present):
             return {"loss_centers": zero_loss(self, features)}

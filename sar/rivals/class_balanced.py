@@ -58,7 +58,7 @@ class ClassBalancedCrossEntropy(AdjustedCrossEntropy):
         check_number("beta", beta, "[0, 1)")
         check_shares("image_count", image_count)
 
-    def adjust(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _adjust(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return logits, self.weight[self.known(labels)[1]]
 
 

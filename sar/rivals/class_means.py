@@ -12,6 +12,7 @@ from sar.pull import count_valid, pixel_to_anchor_pull, resize_labels
 
 __all__ = [
     "class_sums",
+    "clear_void",
     "divide",
     "means_of_all",
     "one_hot",
@@ -28,6 +29,20 @@ def pixel_labels(labels: Tensor, size: Sequence[int], ignore_index: int | None) 
     return labels if ignore_index is None else torch.where(labels == ignore_index, -1, labels)
 
 
+def clear_void(values: Tensor, labels: Tensor) -> Tensor:
+    """Values (N, C, h, w) with 0 for those of void pixels that are NaN or infinite.
+
+    For methods in which void pixels count, as their sources have it: there such a pixel counts as
+    one of zeros. In a product with 0 it would be NaN.
+
+    Args:
+        labels: (N, h w), of `pixel_labels`.
+    """
+    void = (labels < 0).reshape(len(values), 1, *values.shape[2:])
+    # Not masked_fill, which has a memory format of its own.
+    return torch.where(void & ~values.isfinite(), 0, values)
+
+
 def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
     """(N, h w) with -1 for void as (N, h w, K) of 0 and 1; void has no 1."""
     classes = torch.arange(num_classes, device=labels.device)
@@ -38,7 +53,7 @@ def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tens
     """Sums of the features of each class, (K, C), and the number of its pixels, (K,).
 
     Args:
-        features: (N, C, h, w); the sums have their gradient.
+        features: (N, C, h, w), of `clear_void`; the sums have their gradient.
         labels: (N, h w), of `pixel_labels`.
     """
     belongs = one_hot(labels, num_classes, features.dtype)
@@ -61,7 +76,8 @@ def means_of_all(
         labels: (N, H, W).
     """
     known = pixel_labels(labels, features.shape[-2:], ignore_index)
-    sums, counts = class_sums(features.detach().float(), known, num_classes)
+    features = clear_void(features.detach().float(), known)
+    sums, counts = class_sums(features, known, num_classes)
     both = sum_over_processes(torch.cat([sums, counts[:, None]], dim=1))
     return divide(both[:, :-1], both[:, -1]), both[:, -1]
 
@@ -76,7 +92,7 @@ def pull_of_all(
     """This process's share of the mean of (f - targets[label])^2 over the pixels of all processes,
     times their number: the mean over processes is the loss of the whole batch.
     """
-    labels = resize_labels(labels, features.shape[-2:])
+    labels = resize_labels(labels, features.shape[-2:]).long()
     own = count_valid(labels, ignore_index)
     world = sum_over_processes(torch.ones_like(own))
     pixels = sum_over_processes(own).clamp(min=1) / world
@@ -98,9 +114,14 @@ def sum_over_processes(values: Tensor) -> Tensor:
 def zero_loss(module: nn.Module, features: Tensor) -> Tensor:
     """A loss of 0 that has a gradient, of 0, for each parameter of a module.
 
-    Where a batch has nothing to learn from: DDP waits for the gradient of every parameter.
+    Where a batch has nothing to learn from: DDP waits for the gradient of every parameter. Nothing
+    is multiplied by 0, since the features may be NaN.
     """
-    total = features.sum() * 0
+    total = _empty_sum(features)
     for parameter in module.parameters():
-        total = total + parameter.sum() * 0
+        total = total + _empty_sum(parameter)
     return total
+
+
+def _empty_sum(values: Tensor) -> Tensor:
+    return values[:0].sum()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sar.checks import check_flag, check_integer, check_number
 from sar.door import Config, attach
-from sar.rivals.class_means import pixel_labels, zero_loss
+from sar.rivals.class_means import clear_void, pixel_labels, zero_loss
 from sar.rivals.contrast_terms import contrast_loss, draw, memory_contrast, sample_anchors
 
 __all__ = ["PixelContrast", "apply_contrast"]
@@ -126,11 +126,11 @@ class PixelContrast(nn.Module):
         iteration = int(self.iteration)
         self.iteration += self.training
         features = features.to(next(self.project.parameters()).dtype)
-        if features.numel() == features.shape[1]:  # One pixel has no statistics.
+        if features.numel() <= features.shape[1]:  # One pixel has no statistics.
             return {"loss_contrast": zero_loss(self, features)}
         generator = torch.Generator().manual_seed(int(self.seed) + iteration)
         known = pixel_labels(labels, features.shape[-2:], self.ignore_index)
-        embedded = F.normalize(self.project(features).flatten(2), dim=1)
+        embedded = F.normalize(self.project(clear_void(features, known)).flatten(2), dim=1)
         anchors, classes = sample_anchors(
             embedded,
             known,

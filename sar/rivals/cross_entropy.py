@@ -29,9 +29,11 @@ class AdjustedCrossEntropy(nn.Module, ABC):
         super().__init__()
         self.ignore_index = ignore_index
 
-    @abstractmethod
     def adjust(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         """The logits for the cross-entropy, and a weight a pixel or None.
+
+        Those of void pixels are 0 before they are adjusted: the gradient of a softmax that is NaN
+        is NaN, also where its loss is left out.
 
         Args:
             logits: z, (N, K, ...).
@@ -40,6 +42,12 @@ class AdjustedCrossEntropy(nn.Module, ABC):
         Returns:
             (N, K, ...) and (N, ...).
         """
+        void = ~self.known(labels)[0].unsqueeze(1)
+        return self._adjust(torch.where(void, 0, logits), labels)
+
+    @abstractmethod
+    def _adjust(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`adjust`, of logits that are 0 at void pixels."""
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss, a scalar; 0 where no pixel is labelled."""

@@ -59,7 +59,7 @@ class LogitAdjustment(AdjustedCrossEntropy):
         if 0 in class_share:
             raise ValueError(f"class_share={class_share!r}: expected no class without a pixel")
 
-    def adjust(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, None]:
+    def _adjust(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, None]:
         return logits + self.shift.reshape(1, -1, *[1] * (logits.ndim - 2)), None
 
 

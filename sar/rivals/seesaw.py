@@ -63,7 +63,7 @@ class SeesawLoss(AdjustedCrossEntropy):
         check_number("q", q)
         check_number("eps", eps, "(0, 1]")
 
-    def adjust(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, None]:
+    def _adjust(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, None]:
         if self.training:
             seen = count_classes(labels, len(self.counts), self.ignore_index)
             self.counts += sum_over_processes(seen)

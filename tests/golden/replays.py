@@ -9,13 +9,17 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from mmseg.models.losses import CrossEntropyLoss, FocalLoss
+from torch import Tensor, nn
 
+from sar.anchors import simplex
 from sar.rivals.car import class_aware_losses
 from sar.rivals.ceco import center_scores, centers_cross_entropy
 from sar.rivals.center_loss import CenterLoss
 from sar.rivals.class_means import class_sums, divide, pixel_labels
 from sar.rivals.contrast_terms import contrast_loss, memory_contrast
+from sar.rivals.protoseg import PrototypeClassifier
 from sar.rivals.seesaw import SeesawLoss
 
 Trace = dict[str, np.ndarray]
@@ -145,14 +149,124 @@ def seesaw(trace: Trace) -> Pairs:
         yield f"{step}/grad_logits", logits.grad, at["grad_logits"]
 
 
-REPLAYS: dict[str, Callable[[Trace], Pairs] | None] = {
+def protoseg(trace: Trace) -> Pairs:
+    raw = torch.as_tensor(trace["state0/prototypes_raw"])
+    classes, count, channels = raw.shape
+    weights = hyper(trace, "ppc_weight", 0.01), hyper(trace, "ppd_weight", 0.001)
+    void = ignored(trace)
+    module = PrototypeClassifier(
+        classes,
+        channels,
+        num_prototypes=count,
+        momentum=hyper(trace, "gamma", 0.999),
+        ppc_weight=1.0,
+        ppd_weight=1.0,
+        ignore_index=void,
+    )
+    module.prototypes.copy_(F.normalize(raw, dim=2))
+    for step, at in steps(trace):
+        yield f"{step}/prototypes_used", module.prototypes.clone(), at["prototypes_used"]
+        features, labels = at["features"].requires_grad_(), at["labels"].long()
+        scores = module.match(features.movedim(1, -1))
+        yield f"{step}/seg_logits", scores.logits, at["seg_logits"]
+        proto_logits = scores.cosines.flatten(0, 2).flatten(1)
+        yield f"{step}/proto_logits", proto_logits, at["proto_logits"]
+        found = module.clusters(scores, labels)
+        target = torch.full((len(proto_logits),), float(void))
+        target[found.places] = found.target.float()
+        yield f"{step}/proto_target", target, at["proto_target"]
+        # Drawn class by class, as the source draws.
+        generator = torch.Generator().manual_seed(int(at["torch_seed"]))
+        noise = torch.zeros_like(found.shares)
+        for k in range(classes):
+            own = found.classes == k
+            if own.any():
+                drawn = torch.empty_like(noise[own]).exponential_(generator=generator)
+                noise[own] = -drawn.log()
+            if f"class{k}/index" in at:
+                yield f"{step}/class{k}/index", found.nearest[own], at[f"class{k}/index"]
+                chosen = F.one_hot((found.shares + noise)[own].argmax(dim=1), count)
+                yield f"{step}/class{k}/q_hard", chosen, at[f"class{k}/q_hard"]
+                cosines = found.cosines[own, k]
+                yield f"{step}/class{k}/cosines", cosines, at[f"class{k}/cosines"]
+        terms = module.losses(scores, labels, noise)
+        ppc, ppd = terms["loss_ppc"], terms["loss_ppd"]
+        yield f"{step}/ppc", ppc, at["ppc"]
+        yield f"{step}/ppd", ppd, at["ppd"]
+        yield f"{step}/prototypes_after", module.prototypes.clone(), at["prototypes_after"]
+        size = labels.shape[-2:]
+        logits = F.interpolate(scores.logits, size, mode="bilinear", align_corners=True)
+        own_terms = weights[0] * ppc + weights[1] * ppd
+        total = F.cross_entropy(logits, labels, ignore_index=void) + own_terms
+        yield f"{step}/total", total, at["total"]
+        for name, term in (("ppc_ppd", own_terms), ("total", total)):
+            (gradient,) = torch.autograd.grad(term, features, retain_graph=True)
+            yield f"{step}/grad_features_{name}", gradient, at[f"grad_features_{name}"]
+
+
+def etf(trace: Trace) -> Pairs:
+    frame = torch.as_tensor(trace["M"])  # (C, K)
+    channels, classes = frame.shape
+    own = F.normalize(simplex(classes, channels, torch.Generator()), dim=1)
+    cosines = F.normalize(frame, dim=0)
+    yield "cosines of M", own @ own.T, cosines.T @ cosines
+    norm = nn.BatchNorm1d(channels, affine=False)
+    for step, at in steps(trace):
+        features = at["features"].requires_grad_()
+        normalised = F.normalize(norm(features), dim=1)
+        yield f"{step}/normalised", normalised, at["normalised"]
+        yield f"{step}/bn_running_mean", norm.running_mean.clone(), at["bn_running_mean"]
+        yield f"{step}/bn_running_var", norm.running_var.clone(), at["bn_running_var"]
+        scores = center_scores(normalised, frame.T, scale=1.0)
+        loss = F.cross_entropy(scores, at["labels"].long(), ignore_index=ignored(trace))
+        yield f"{step}/ce_loss", loss, at["ce_loss"]
+        loss.backward()
+        yield f"{step}/grad_ce", features.grad, at["grad_ce"]
+
+
+def mmseg_losses(trace: Trace) -> Pairs:
+    focal = FocalLoss(gamma=hyper(trace, "gamma", 2), alpha=hyper(trace, "alpha", 0.5))
+    weighted = CrossEntropyLoss(class_weight=trace["class_weight"].tolist())
+    for step, at in steps(trace):
+        logits = at["logits"].requires_grad_()
+        belongs = F.one_hot(at["labels"].long(), logits.shape[1]).movedim(-1, 1)
+        labels = at["labels_with_ignore"].long()
+        losses = {
+            "focal": focal(logits, belongs),
+            "weighted_ce": weighted(logits, labels, ignore_index=ignored(trace)),
+        }
+        for name, loss in losses.items():
+            yield f"{step}/{name}", loss, at[name]
+            (gradient,) = torch.autograd.grad(loss, logits)
+            yield f"{step}/grad_{name}", gradient, at[f"grad_{name}"]
+
+
+def region_rebalance(trace: Trace) -> Pairs:
+    weight, bias = (torch.as_tensor(trace[f"cls_{name}"]) for name in ("weight", "bias"))
+    cross_entropy = CrossEntropyLoss(avg_non_ignore=True, loss_weight=hyper(trace, "main_w", 1))
+    for step, at in steps(trace):
+        labels = at["labels"].squeeze(1).long()
+        logits = F.conv2d(at["features"], weight, bias)
+        logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
+        loss = cross_entropy(logits, labels, ignore_index=ignored(trace))
+        yield f"{step}/loss_seg_seg", loss, at["loss_seg_seg"]
+
+
+REPLAYS: dict[str, Callable[[Trace], Pairs]] = {
     "car_": car,
     "ceco_": ceco,
     "center_loss_": center_loss,
     "contrastiveseg_": contrast,
-    "etf_dr_": None,
-    "mmseg_focal_weighted_ce_": None,
-    "protoseg_": None,
-    "region_rebalance_": None,
+    "etf_dr_": etf,
+    "mmseg_focal_weighted_ce_": mmseg_losses,
+    "protoseg_": protoseg,
+    "region_rebalance_": region_rebalance,
     "seesaw_": seesaw,
 }
+
+LEFT_OUT = {
+    "etf_dr_": "the dot-regression loss, Ew and their gradient: no method here has one",
+    "region_rebalance_": "all but the plain cross-entropy of its classifier, loss_seg_seg: no "
+    "method here has the region branch, with which all other losses, gradients and logits are",
+}
+"""What no code here computes of a kind of trace, and why."""

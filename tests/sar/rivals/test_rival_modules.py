@@ -70,6 +70,56 @@ def test_losses_are_finite(name, kind):
     assert all(value.isfinite().all() for value in module.state_dict().values())
 
 
+def step(name, module, features, logits, labels):
+    """After a step: the losses, the gradient of the input, and all else that it decides."""
+    if name in INSIDE:
+        losses, x = [module(logits, labels)], logits
+    else:
+        losses, x = [*run(module, features, logits, labels).values()], features
+    sum(losses).backward()
+    return losses, x.grad, [*(p.grad for p in module.parameters()), *module.state_dict().values()]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", BESIDE | INSIDE)
+def test_broken_void_counts_as_zeros(name, value):
+    """Where void counts at all; it has no gradient then, which zeros may have."""
+    found = []
+    for filled in (0.0, value):
+        torch.manual_seed(0)
+        module = (BESIDE | INSIDE)[name]()
+        features, logits, labels = scene()
+        if name in INSIDE:
+            labels = labels[:, ::2, ::2]
+        with torch.no_grad():
+            features[:, :, :2] = filled
+            logits[:, :, :2] = filled
+        found.append(step(name, module, features, logits, labels))
+    zeros, broken = found
+    assert all(each.isfinite().all() for each in [*broken[0], *broken[2]])
+    assert all(map(torch.equal, zeros[0] + zeros[2], broken[0] + broken[2]))
+    assert torch.equal(zeros[1][:, :, 2:], broken[1][:, :, 2:]) and not broken[1][:, :, :2].any()
+
+
+@pytest.mark.parametrize("name", BESIDE | INSIDE)
+def test_an_empty_batch_costs_nothing(name):
+    module = (BESIDE | INSIDE)[name]()
+    features, logits = (torch.zeros(0, n, 5, 6, requires_grad=True) for n in (C, K))
+    labels = torch.zeros(0, *((5, 6) if name in INSIDE else (10, 12)), dtype=torch.long)
+    losses, _, rest = step(name, module, features, logits, labels)
+    assert not any(losses) and all(each.isfinite().all() for each in rest)
+
+
+def test_before_its_start_contrast_takes_nothing_of_the_features():
+    module = PixelContrast(K, C, max_views=3, start=5)
+    features, logits, labels = scene()
+    with torch.no_grad():
+        features.fill_(float("nan"))
+    losses, gradient, _ = step("contrast", module, features, logits, labels)
+    assert losses == [0] and not gradient.any()
+    assert not any(p.grad.any() for p in module.parameters())
+
+
 @pytest.mark.parametrize("name", INSIDE)
 @pytest.mark.parametrize("shape", [(), (5,), (3, 4)])
 def test_cross_entropies(name, shape):

@@ -9,31 +9,37 @@ from tests.golden.rivals import TOLERANCE, main, relative_error, replay_file
 
 FOLDER = GOLDEN / "rivals"
 PATHS = sorted(FOLDER.glob("*.npz"))
-BUILT = ("car_", "ceco_", "center_loss_", "contrastiveseg_", "seesaw_")
+WRONG = {
+    "etf_dr_k7_c24": "step1/grad_ce",
+    "protoseg_k5_m3_c16": "step2/prototypes_after",
+    "region_rebalance_k6_c16": "step1/loss_seg_seg",
+}
+"""What is falsified of a trace, where it is not the first gradient."""
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_trace(path):
-    result = replay_file(path)
-    assert (result is not None) == path.name.startswith(BUILT)
-    assert result is None or result[0] <= TOLERANCE
+    assert replay_file(path)[0] <= TOLERANCE
 
 
 def test_the_command_speaks_of_each_file(capsys):
     assert main([str(FOLDER)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [path.name for path in PATHS]
-    assert sum(line.endswith("no implementation here") for line in lines) == 4
+    in_part = {line.split(":")[0] for line in lines if ": in part " in line}
+    assert in_part == {"etf_dr_k7_c24.npz", "region_rebalance_k6_c16.npz"}
+    assert in_part == {line.split(":")[0] for line in lines if "; not replayed: " in line}
 
 
-@pytest.mark.parametrize("name", ["seesaw_k8", "car_k6_c16", "center_loss_k7_c24"])
-def test_a_wrong_number_fails(name, tmp_path, capsys):
-    with np.load(FOLDER / f"{name}.npz") as file:
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_wrong_number_fails(path, tmp_path, capsys):
+    with np.load(path) as file:
         trace = dict(file)
-    changed = next(key for key in trace if key.split("/")[-1].startswith("grad_"))
+    first = next((key for key in trace if key.split("/")[-1].startswith("grad_")), None)
+    changed = WRONG.get(path.stem, first)
     flat = trace[changed].reshape(-1)
     flat[np.abs(flat).argmax()] *= 1.001
-    np.savez(tmp_path / f"{name}.npz", **trace)
+    np.savez(tmp_path / path.name, **trace)
     assert main([str(tmp_path)]) == 1
     assert "FAILED" in capsys.readouterr().out
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config, ConfigDict
 from mmseg.registry import MODELS
-from sar_cases import fcn_hrnet, ocr_cascade, sample, segmentor
+from sar_cases import boundary_batch, fcn_hrnet, ocr_cascade, sample, segmentor, train_one_step
 from test_mmseg import HEADS, build, ddrnet, pidnet, same_state
 
 from sar.checkpoints import baseline_state_dict
@@ -44,19 +44,6 @@ RIVALS = {
 INSIDE = ("logit adjustment", "class-balanced", "seesaw")
 FEW = ("DA", "Enc", "UPer", "Segformer")
 rivals = pytest.mark.parametrize("rival", RIVALS)
-
-
-def train_one_step(model, batch):
-    model.train()
-    losses = model(*batch, mode="loss")
-    total, logged = model.parse_losses(losses)
-    assert all(torch.isfinite(torch.as_tensor(value)).all() for value in logged.values())
-    total.backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is None or parameter.grad.isfinite().all(), name
-        assert parameter.grad is not None or "regularizer" not in name, f"DDP waits for {name}"
-    torch.optim.SGD(model.parameters(), lr=0.01).step()
-    return losses
 
 
 @pytest.mark.parametrize(
@@ -155,15 +142,6 @@ def test_all_void(rival, batch):
     for name, value in losses.items():
         if name.startswith("regularizer.loss") and rival != "CAR":  # Its void has other classes.
             assert value == 0, name
-
-
-def boundary_batch():
-    from mmengine.structures import PixelData
-
-    samples = [sample(torch.randint(0, 5, (64, 64))) for _ in range(2)]
-    for one in samples:
-        one.gt_edge_map = PixelData(data=torch.zeros_like(one.gt_sem_seg.data))
-    return torch.randn(2, 3, 64, 64), samples
 
 
 @rivals

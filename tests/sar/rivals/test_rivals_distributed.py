@@ -6,6 +6,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from sar.rivals.center_loss import CenterLoss
+from sar.rivals.protoseg import PrototypeClassifier
 from sar.rivals.prototypes import FeaturePrototypes
 from sar.rivals.seesaw import SeesawLoss
 
@@ -14,7 +15,16 @@ MAKE = {
     "center loss": lambda: CenterLoss(K, C, generator=torch.Generator().manual_seed(0)),
     "prototypes": lambda: FeaturePrototypes(K, C, momentum=0.5),
     "seesaw": lambda: SeesawLoss(K),
+    # Of one prototype nothing is drawn; of several that do not move neither: what is drawn depends
+    # on the process.
+    "ProtoSeg": lambda: protoseg(num_prototypes=1, momentum=0.5),
+    "ProtoSeg, shared out": lambda: protoseg(num_prototypes=3, momentum=1.0),
 }
+
+
+def protoseg(**options):
+    torch.manual_seed(0)
+    return PrototypeClassifier(K, C, generator=torch.Generator().manual_seed(0), **options)
 
 
 def train(module, part):
@@ -26,6 +36,8 @@ def train(module, part):
         labels[0, :4] = 255  # the first process has fewer pixels
         if isinstance(module, SeesawLoss):
             module(features[:, :K], labels[part])
+        elif isinstance(module, PrototypeClassifier):
+            losses += module.losses(module.scores(features), labels[part]).values()
         else:
             losses += module(features, labels[part]).values()
     return losses
