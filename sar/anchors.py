@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["gaussian", "make_anchors", "orthonormal", "simplex"]
+__all__ = ["check_anchors", "gaussian", "make_anchors", "orthonormal", "simplex"]
 
 
 def gaussian(num_classes: int, channels: int, generator: torch.Generator | None = None) -> Tensor:
@@ -84,7 +85,7 @@ def make_anchors(
 
     Raises:
         ValueError: for an unknown kind, a kind that K and C do not allow, a wrong shape, or numbers
-            not finite.
+            that are complex or not finite in float32.
     """
     if isinstance(kind_or_tensor, str):
         if kind_or_tensor not in _KINDS:
@@ -93,17 +94,41 @@ def make_anchors(
                 f"({num_classes}, {channels}) tensor"
             )
         return _KINDS[kind_or_tensor](num_classes, channels, generator)
-    expected = f"expected finite numbers of shape ({num_classes}, {channels})"
+    return _numbers(kind_or_tensor, (num_classes, channels))
+
+
+def check_anchors(kind_or_tensor: str | Tensor | Sequence[Sequence[float]]) -> None:
+    """Check what can be checked before K and C are known; `"learned"` is a kind, too.
+
+    Raises:
+        ValueError: as `make_anchors`.
+    """
+    if not isinstance(kind_or_tensor, str):
+        _numbers(kind_or_tensor, None)
+    elif kind_or_tensor not in (*_KINDS, "learned"):
+        raise ValueError(
+            f"anchors={kind_or_tensor!r}: expected one of {sorted([*_KINDS, 'learned'])} or a "
+            "(K, C) tensor"
+        )
+
+
+def _numbers(values: Any, shape: tuple[int, int] | None) -> Tensor:
+    """Given anchors as float32 (K, C), of any K and C where no shape is wanted."""
+    expected = f"expected finite numbers of shape {shape or '(K, C)'}"
     try:
-        anchors = torch.as_tensor(kind_or_tensor).detach().to("cpu", torch.float32, copy=True)
+        given = torch.as_tensor(values).detach()
+        if given.is_complex() or given.layout != torch.strided:
+            raise TypeError(f"they are {given.dtype}, {given.layout}")
+        anchors = given.to("cpu", torch.float32, copy=True)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"anchors of type {type(kind_or_tensor).__name__}: {expected} ({error})"
+            f"anchors of type {type(values).__name__}: {expected} ({error})"
         ) from error
-    if tuple(anchors.shape) != (num_classes, channels):
+    if anchors.ndim != 2 or shape not in (None, tuple(anchors.shape)):
         raise ValueError(f"anchors of shape {tuple(anchors.shape)}: {expected}")
     if not torch.isfinite(anchors).all():
-        raise ValueError(f"anchors hold NaN or infinity: {expected}")
+        row = int((~torch.isfinite(anchors)).any(dim=1).nonzero()[0])
+        raise ValueError(f"anchors hold NaN or infinity (that of class {row}): {expected}")
     return anchors
 
 

@@ -15,6 +15,7 @@ from sar.errors import SarError
 
 __all__ = [
     "baseline_state_dict",
+    "check_finite",
     "import_model_state",
     "import_regularizer_state",
     "load_released",
@@ -115,6 +116,27 @@ def _refused_globals(path: str | Path) -> str:
     except (ValueError, RuntimeError, OSError, pickle.UnpicklingError):
         return ""  # The file is of the format before torch 1.6, or no checkpoint at all.
     return f"it refers to {', '.join(names)}" if names else ""
+
+
+def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuse weights of which a number is NaN or infinite: what they predict is noise.
+
+    Raises:
+        SarError: naming the tensors, and the file that they are from.
+    """
+    wrong = []
+    for name, tensor in state.items():
+        # Of the types of 8 bits torch cannot say it.
+        wide = tensor.float() if tensor.is_floating_point() else tensor
+        count = int((~torch.isfinite(wide)).sum())
+        if count:
+            wrong.append(f"{name} ({count} of {tensor.numel()} numbers)")
+    if wrong:
+        more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise SarError(
+            f"{path}: NaN or infinite: {', '.join(wrong[:5])}{more}; expected finite weights, "
+            "such as those of a checkpoint from before the training broke down"
+        )
 
 
 def import_regularizer_state(released: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from sar.checkpoints import baseline_state_dict
-from sar.door import SAR_TYPE, Config, build_regularized, detach, plain_values, plug
+from sar.door import SAR_TYPE, Config, build_regularized, detach, plug
 from sar.regularizer import SemanticAnchorRegularizer, scaled_momentum
 from sar.support import UnsupportedModelError
 
@@ -53,14 +53,12 @@ def apply_sar(model_cfg: Config, *, iterations: int | None = None, **options: An
     """
     if options.get("momentum") == "auto":
         options["momentum"] = scaled_momentum(iterations)
-    cfg = plug(model_cfg, SemanticAnchorRegularizer, options, SAR_TYPE)
-    cfg["sar"] = plain_values(options)
-    return cfg
+    return plug(model_cfg, SemanticAnchorRegularizer, options, SAR_TYPE, "sar", with_name=False)
 
 
 def remove_sar(model_cfg: Config) -> Config:
     """The config that `apply_sar`, or another plug-in of `sar.door`, was given; another is only
-    copied.
+    copied, such as that of a model whose classifier a method has replaced.
     """
     return detach(model_cfg)
 

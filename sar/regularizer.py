@@ -15,12 +15,14 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sar.anchors import make_anchors
+from sar.anchors import check_anchors, make_anchors
 from sar.checks import check_choice, check_flag, check_integer, check_number
 from sar.embedding import AnchorEmbedding
 from sar.pull import count_classes, count_valid, pixel_to_anchor_pull, resize_labels
 
 __all__ = ["SemanticAnchorRegularizer", "check_options", "scaled_momentum"]
+
+FEATURE_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def check_options(
@@ -34,8 +36,9 @@ def check_options(
     pull_target: str = "class",
     gated: bool = True,
     embedded: bool = True,
+    anchors: str | Tensor | Sequence[Sequence[float]] = "gaussian",
 ) -> None:
-    """Check the options of `SemanticAnchorRegularizer`, its anchors apart.
+    """Check the options of `SemanticAnchorRegularizer`, but for the shape of its anchors.
 
     Raises:
         ValueError: naming the argument, its value and what was expected.
@@ -49,6 +52,7 @@ def check_options(
     check_choice("pull_target", pull_target, ("class", "common"))
     check_flag("gated", gated)
     check_flag("embedded", embedded)
+    check_anchors(anchors)
 
 
 def scaled_momentum(iterations: int | None) -> float:
@@ -87,6 +91,9 @@ class SemanticAnchorRegularizer(nn.Module):
 
         L_p2a = mean over channels and valid pixels of (f - m[label])^2.
 
+    Features of images as a whole, (N, C) with labels (N,), are regularised as the pixels of a
+    segmentation are (the journal version, IJCV 133(10), 2025, uses both).
+
     No gradient of L_p2a reaches the anchors, and none of L_aux-ce the features. With more than one
     process in ``torch.distributed``, and in train mode, L_p2a divides by the valid pixels of all
     processes, so that the mean over processes is the loss of the whole batch; the gate opens if it
@@ -120,9 +127,6 @@ class SemanticAnchorRegularizer(nn.Module):
             state.
         confidence: p_k of the last forward, (K,), detached; None before. Not in the state.
         gate: the last forward's gate, 0-dim bool; None before. Not in the state.
-        lag: root mean square over channels of e - m after the last forward, (K,), detached; NaN
-            until the gate opens for the first time, None before any forward. Not in the state. In
-            an iteration with an open gate, m moves by (1 - momentum) / momentum times as much.
 
     Raises:
         ValueError: for an argument out of range, naming it.
@@ -131,6 +135,7 @@ class SemanticAnchorRegularizer(nn.Module):
     anchors: Tensor
     semantic_anchors: Tensor
     initialized: Tensor
+    _classes: Tensor
 
     def __init__(
         self,
@@ -192,7 +197,9 @@ class SemanticAnchorRegularizer(nn.Module):
         self.follows = True
         self.confidence: Tensor | None = None
         self.gate: Tensor | None = None
-        self.lag: Tensor | None = None
+        self._last: tuple[Tensor, Tensor] | None = None  # e and m, of which `lag` is made
+        # A constant that need not be made in each forward.
+        self.register_buffer("_classes", torch.arange(num_classes), persistent=False)
 
     check_options = staticmethod(check_options)
 
@@ -201,44 +208,53 @@ class SemanticAnchorRegularizer(nn.Module):
     ) -> dict[str, Tensor]:
         """Both terms, weighted, for one batch.
 
-        Nothing here waits for the GPU: the gate is a tensor, and decides by ``torch.where``.
+        Nothing here waits for the GPU: the gate is a tensor, and decides by ``torch.where``. What
+        the features hold at void pixels, or anywhere while the gate is closed, reaches neither loss
+        nor gradient, even if it is NaN or infinite.
 
         Args:
-            features: f, (N, C, h, w), floating point, as they enter the classifier (before
-                dropout).
-            labels: (N, H, W), integers in 0..K-1 or ``ignore_index``; resized to (h, w) by nearest
-                neighbour.
-            classifier: maps (K, C, 1, 1) to scores (K, K, 1, 1); without dropout. Receives the
-                gradient of L_aux-ce.
+            features: f, floating point, as they enter the classifier (before dropout): (N, C, h,
+                w), or (N, C) of images as a whole.
+            labels: integers in 0..K-1 or ``ignore_index``: (N, H, W), resized to (h, w) by nearest
+                neighbour; or (N,), with features (N, C).
+            classifier: maps (K, C, 1, 1) to scores (K, K, 1, 1), or, with features (N, C), (K, C)
+                to (K, K), as ``nn.Linear`` does; without dropout. Receives the gradient of
+                L_aux-ce.
 
         Returns:
-            ``{"loss_aux_ce": scalar, "loss_p2a": scalar}``; loss_p2a is 0 while the gate is closed.
+            ``{"loss_aux_ce": scalar, "loss_p2a": scalar}``; loss_p2a is 0 while the gate is closed,
+            and for an empty batch.
 
         Raises:
             ValueError: for features, labels or scores of a wrong shape or type, and (CPU only: a
                 check would make a GPU wait) for labels out of range.
         """
+        if features.ndim == 2:
+            features, labels, classifier = _as_maps(features, labels, classifier)
         self._check_inputs(features, labels)
         with torch.autocast(features.device.type, enabled=False):
             embedded = self._embed()
             log_p, correct = self._score(classifier(embedded))
-            loss_aux_ce = self.aux_weight * self._auxiliary_cross_entropy(log_p)
+            confidence = log_p.detach().exp()
+            loss_aux_ce = self._auxiliary_cross_entropy(log_p, confidence)
 
-            gate = (correct & (-log_p.detach() < -math.log(self.update_confidence))).all()
+            gate = (correct & (log_p.detach() > math.log(self.update_confidence))).all()
             if not self.gated:
                 gate = torch.ones_like(gate)
-            labels = resize_labels(labels, features.shape[-2:]).long()
-            counts, gate, world = self._agree(self._count(labels), gate)
+            world = self._processes()
+            counts = None
+            if world > 1 or self.pull_mean == "classes":  # else the pull counts its pixels itself
+                labels = resize_labels(labels, features.shape[-2:]).long()
+                counts = self._count(labels)
+            counts, gate = self._agree(counts, gate, world)
             semantic_anchors, ready = self._follow(embedded.detach().flatten(1), gate)
-            pull = self._pull(features, labels, semantic_anchors, counts)
-            # Each process has its share of the sum over the pixels of all; the mean over processes
-            # divides by their number.
-            pull = pull * (self.pull_weight * world)
-            loss_p2a = torch.where(ready, pull, torch.zeros_like(pull))
+            loss_p2a = self._pull(features, labels, semantic_anchors, counts, ready, world)
 
-        self.confidence = log_p.detach().exp()
+        self.confidence = confidence
         self.gate = gate
-        self.lag = self._distance(embedded.detach().flatten(1), semantic_anchors)
+        last = embedded.detach().flatten(1)
+        # Without an embedding it is the anchors themselves, which an optimizer may move.
+        self._last = last.clone() if self.embedding is None else last, semantic_anchors
         return {"loss_aux_ce": loss_aux_ce, "loss_p2a": loss_p2a}
 
     def logged(self) -> dict[str, Tensor]:
@@ -247,6 +263,18 @@ class SemanticAnchorRegularizer(nn.Module):
             return {}
         return {"min_confidence": self.confidence.min(), "gate": self.gate.float()}
 
+    @property
+    def lag(self) -> Tensor | None:
+        """Root mean square over channels of e - m after the last forward, (K,), detached; NaN until
+        the gate opens for the first time, None before any forward. In an iteration with an open
+        gate, m moves by (1 - momentum) / momentum times as much.
+        """
+        if self._last is None:
+            return None
+        embedded, semantic_anchors = self._last
+        distance = (embedded - semantic_anchors).square().mean(dim=1).sqrt()
+        return torch.where(self.initialized, distance, torch.full_like(distance, torch.nan))
+
     def diagnostics(self) -> dict[str, Tensor]:
         """How the anchors stand after the last forward, for a log: detached 1-D tensors.
 
@@ -254,12 +282,13 @@ class SemanticAnchorRegularizer(nn.Module):
             ``confidence`` (K,), ``gate`` (1,) of 0 or 1, ``lag`` (K,), and ``norm`` (K,), the root
             mean square over channels of each semantic anchor; empty before the first forward.
         """
-        if self.confidence is None or self.gate is None or self.lag is None:
+        lag = self.lag
+        if self.confidence is None or self.gate is None or lag is None:
             return {}
         return {
             "confidence": self.confidence,
             "gate": self.gate.float().reshape(1),
-            "lag": self.lag,
+            "lag": lag,
             "norm": self.semantic_anchors.square().mean(dim=1).sqrt(),
         }
 
@@ -287,18 +316,34 @@ class SemanticAnchorRegularizer(nn.Module):
         return count_classes(labels, self.num_classes, self.ignore_index)
 
     def _pull(
-        self, features: Tensor, labels: Tensor, semantic_anchors: Tensor, counts: Tensor
+        self,
+        features: Tensor,
+        labels: Tensor,
+        semantic_anchors: Tensor,
+        counts: Tensor | None,
+        ready: Tensor,
+        world: int,
     ) -> Tensor:
-        """L_p2a without its weight, of this process's pixels."""
+        """L_p2a with its weight, of this process's pixels; 0 unless `ready`."""
         if self.pull_target == "common":
             semantic_anchors = semantic_anchors.mean(dim=0).expand_as(semantic_anchors)
         pixels, weights = counts, None
-        if self.pull_mean == "classes":
+        if counts is not None and self.pull_mean == "classes":
             # Each pixel is divided by those of its class, and by the classes present.
             pixels = (counts > 0).sum()
             weights = 1 / counts.clamp(min=1)
         return pixel_to_anchor_pull(
-            features, labels, semantic_anchors, self.ignore_index, pixels, weights
+            features,
+            labels,
+            semantic_anchors,
+            self.ignore_index,
+            pixels,
+            weights,
+            # Each process has its share of the sum over the pixels of all; the mean over processes
+            # divides by their number.
+            factor=self.pull_weight * world,
+            # A weight of 0 as a closed gate: 0 times an infinite pull is NaN.
+            active=ready if self.pull_weight else torch.zeros_like(ready),
         )
 
     def _score(self, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -313,25 +358,29 @@ class SemanticAnchorRegularizer(nn.Module):
         if scores.dtype in (torch.float16, torch.bfloat16):
             scores = scores.float()
         log_p = F.log_softmax(scores, dim=1).diagonal()
-        correct = scores.detach().argmax(dim=1) == torch.arange(k, device=scores.device)
+        correct = scores.detach().argmax(dim=1) == self._classes
         return log_p, correct
 
-    def _auxiliary_cross_entropy(self, log_p: Tensor) -> Tensor:
-        """L_aux-ce without its weight; exactly 0 when every anchor is confident."""
-        confident = log_p.detach().exp() > self.filter_confidence
-        hard = log_p.masked_fill(confident, 0.0)
+    def _auxiliary_cross_entropy(self, log_p: Tensor, confidence: Tensor) -> Tensor:
+        """L_aux-ce with its weight; exactly 0 when every anchor is confident."""
+        hard = log_p.masked_fill(confidence > self.filter_confidence, 0.0)
         weights = hard / (hard.sum() + 1e-9)
-        return -(weights * log_p).sum()
+        return (weights * log_p).sum() * -self.aux_weight
 
-    def _agree(self, counts: Tensor, gate: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Counts of pixels and gate of all processes, and the number of processes."""
+    def _processes(self) -> int:
+        """The number of processes whose batches are one batch."""
         distributed = self.training and dist.is_available() and dist.is_initialized()
-        world = dist.get_world_size() if distributed else 1
-        if world == 1:
-            return counts, gate, 1
+        return dist.get_world_size() if distributed else 1
+
+    def _agree(
+        self, counts: Tensor | None, gate: Tensor, world: int
+    ) -> tuple[Tensor | None, Tensor]:
+        """Counts of pixels and gate of all processes."""
+        if world == 1 or counts is None:
+            return counts, gate
         both = torch.cat([counts.reshape(-1), gate.to(counts.dtype).reshape(1)])
         dist.all_reduce(both)
-        return both[:-1].reshape(counts.shape), both[-1] == world, world
+        return both[:-1].reshape(counts.shape), both[-1] == world
 
     def _follow(self, embedded: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
         """Let the semantic anchors follow the embedded ones (K, C) where the gate is open.
@@ -348,22 +397,24 @@ class SemanticAnchorRegularizer(nn.Module):
         self.initialized.logical_or_(gate)
         return semantic_anchors, gate
 
-    def _distance(self, embedded: Tensor, semantic_anchors: Tensor) -> Tensor:
-        """Root mean square over channels of e - m (K, C); NaN while m has no value yet."""
-        distance = (embedded - semantic_anchors).square().mean(dim=1).sqrt()
-        return torch.where(self.initialized, distance, torch.full_like(distance, torch.nan))
-
     def _check_inputs(self, features: Tensor, labels: Tensor) -> None:
         if features.ndim != 4 or features.shape[1] != self.channels:
             raise ValueError(
-                f"features of shape {tuple(features.shape)}, expected (N, {self.channels}, h, w)"
+                f"features of shape {tuple(features.shape)}, expected (N, {self.channels}, h, w) "
+                f"or (N, {self.channels})"
             )
-        if not features.is_floating_point():
-            raise ValueError(f"features of type {features.dtype}, expected floating point")
+        if features.dtype not in FEATURE_TYPES:
+            known = ", ".join(map(str, FEATURE_TYPES))
+            raise ValueError(f"features of type {features.dtype}, expected floating point: {known}")
         if labels.ndim != 3 or labels.shape[0] != features.shape[0]:
             raise ValueError(
                 f"labels of shape {tuple(labels.shape)}, expected (N, H, W) with the features' "
                 f"batch size N={features.shape[0]}"
+            )
+        if features.numel() and not labels.numel():
+            raise ValueError(
+                f"labels of shape {tuple(labels.shape)} have no pixel, and the features have the "
+                f"shape {tuple(features.shape)}"
             )
         if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
             raise ValueError(f"labels of type {labels.dtype}, expected integers")
@@ -371,14 +422,32 @@ class SemanticAnchorRegularizer(nn.Module):
             self._check_range(labels)
 
     def _check_range(self, labels: Tensor) -> None:
+        # Of int64: an ignore_index of -1 must not wrap round to 255 in uint8.
+        labels = labels.long()
         known = (labels >= 0) & (labels < self.num_classes)
         if self.ignore_index is not None:
-            # Compared as a Python number: an ignore_index of -1 must not wrap round to 255 in
-            # uint8.
-            known |= labels.long() == self.ignore_index
+            known |= labels == self.ignore_index
         if not known.all():
             found = torch.unique(labels[~known]).tolist()
             raise ValueError(
                 f"labels hold {found[:8]}, expected 0..{self.num_classes - 1}"
                 + ("" if self.ignore_index is None else f" or ignore_index={self.ignore_index}")
             )
+
+
+def _as_maps(
+    features: Tensor, labels: Tensor, classifier: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    """Features (N, C), labels (N,) and a classifier of such as those of maps of one pixel."""
+    if labels.ndim != 1 or len(labels) != len(features):
+        raise ValueError(
+            f"labels of shape {tuple(labels.shape)}, expected ({len(features)},) with features of "
+            f"shape {tuple(features.shape)}"
+        )
+
+    def classify(embedded: Tensor) -> Tensor:
+        scores = classifier(embedded.flatten(1))
+        # Another shape is left to the check of all scores.
+        return scores[:, :, None, None] if scores.ndim == 2 else scores
+
+    return features[:, :, None, None], labels[:, None, None], classify

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sar.errors import SarError
+from sar.extras import need
 from sar.packaged import mmseg_configs
+from sar.trained.code import checked
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -39,6 +41,8 @@ class ModelConfig:
     """(r, g, b) by class."""
     imports: list[str] = field(default_factory=list)
     """Modules that register what the model is made of."""
+    code: dict[str, str] = field(default_factory=dict)
+    """Texts of Python files that are some of these modules, by their paths."""
 
 
 def read_config(name: str | Path) -> ModelConfig:
@@ -50,11 +54,16 @@ def read_config(name: str | Path) -> ModelConfig:
     Raises:
         SarError: when there is no such file, or it is no config of a segmentor.
     """
+    need("mmseg", "mmengine", why=f"{name}: a config of mmsegmentation")
+
     from mmengine.config import Config
+    from mmengine.utils import import_modules_from_strings
 
     path = _find(str(name))
     try:
-        config = Config.fromfile(path)
+        config = Config.fromfile(path, import_custom_modules=False)
+        if "custom_imports" in config and "custom_code" not in config:
+            import_modules_from_strings(**config.custom_imports)
     except Exception as error:  # It is a program: anything.
         raise SarError(f"{path}: not read as a config: {type(error).__name__}: {error}") from error
     return from_config(config, str(path))
@@ -74,6 +83,7 @@ def from_config(config: Config, origin: str) -> ModelConfig:
         classes,
         palette,
         _imports(values),
+        checked(values.get("custom_code") or {}, f"{origin}: custom_code"),
     )
 
 
@@ -104,7 +114,7 @@ def _find(name: str) -> Path:
 
 
 def _bare(model: dict[str, Any]) -> dict[str, Any]:
-    """The config without semantic anchors."""
+    """The config without a method that acts in training alone."""
     if "base_type" not in model:
         return copy.deepcopy(model)
     from sar.mmseg import remove_sar
@@ -161,12 +171,13 @@ def _names_and_colours(
 ) -> tuple[list[str] | None, list[list[int]] | None]:
     """Of a data set's own ``metainfo``, or of its registered class."""
     from mmseg.registry import DATASETS
-    from mmseg.utils import register_all_modules
+
+    from sar.packaged import register_mmseg
 
     for _, dataset in _datasets(config):
         metainfo = dataset.get("metainfo") or {}
         if "classes" not in metainfo:
-            register_all_modules(init_default_scope=False)
+            register_mmseg(init_default_scope=False)
             found = DATASETS.get(dataset.get("type", ""))
             metainfo = getattr(found, "METAINFO", {}) | metainfo
         if metainfo.get("classes"):

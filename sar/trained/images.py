@@ -7,16 +7,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 from sar.errors import SarError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 """Of the files that count as images in a folder; any file can be named itself."""
 
+# Tags of TIFF 6.0, and the kinds of pages that belong to another: overviews and masks.
+_SUBFILE, _BITS, _BANDS = 254, 258, 277
+_REDUCED_OR_MASK = 0b101
+
 
 def find_images(names: Iterable[str], apart_from: Path) -> tuple[list[Path], list[str]]:
-    """The files that are meant, each once, and the names to which nothing belongs.
+    """The files that are meant, each once, and a line for each name to which nothing belongs.
 
     Args:
         names: of files, folders (with all that is below them) and patterns (`**` for any folders).
@@ -30,7 +34,7 @@ def find_images(names: Iterable[str], apart_from: Path) -> tuple[list[Path], lis
         for file in files:
             found.setdefault(file.resolve(), file)
         if not files:
-            lost.append(name)
+            lost.append(f"{name}: {_why_nothing(name)}")
     return list(found.values()), lost
 
 
@@ -57,22 +61,79 @@ def read_image(path: Path) -> Image.Image:
     """An image in RGB, turned as its camera says.
 
     Raises:
-        SarError: when it cannot be read, or is not of 8 bits.
+        SarError: when it cannot be read, or is more than one picture of 8 bits a channel in grey or
+            colours, so that something of it would be left out unseen.
     """
     try:
         with Image.open(path) as file:
-            if file.mode.startswith(("I", "F")):
-                raise SarError(f"{path}: not 8 bits a channel (mode {file.mode})")
-            return ImageOps.exif_transpose(file).convert("RGB")
-    except SarError:
-        raise
+            lost = _cut(file)
+            # TIFF files are turned when they are decoded, others here.
+            image = ImageOps.exif_transpose(file)
+        lost = lost or _transparent(image)
     except Exception as error:  # Decoders raise whatever a broken file leads them to.
         raise SarError(f"{path}: cannot be read: {error}") from error
+    if lost:
+        raise SarError(f"{path}: {lost}")
+    return image.convert("RGB")
+
+
+def _cut(file: ImageFile.ImageFile) -> str | None:
+    """What of a file that is not decoded yet Pillow would leave out, or change."""
+    bits = _bits(file)
+    if bits > 8 or file.mode.startswith(("I", "F")):
+        return f"not 8 bits a channel (mode {file.mode}); scale its values as they should be seen"
+    if isinstance(file, TiffImagePlugin.TiffImageFile):
+        bands = file.tag_v2.get(_BANDS, 1)
+        if bands > len(file.getbands()):
+            return f"{bands} bands, more than colours; expected grey or RGB: choose three"
+        for page in range(1, file.n_frames):
+            file.seek(page)
+            if not file.tag_v2.get(_SUBFILE, 0) & _REDUCED_OR_MASK:
+                return f"{file.n_frames} pages; expected one picture"
+        file.seek(0)
+    elif file.format != "MPO" and getattr(file, "n_frames", 1) > 1:  # previews are no pictures
+        return "an animation; expected one picture"
+    return None
+
+
+def _bits(file: ImageFile.ImageFile) -> int:
+    """A channel, as stored."""
+    if isinstance(file, TiffImagePlugin.TiffImageFile):
+        bits = file.tag_v2.get(_BITS, 1)
+        return max(bits) if isinstance(bits, tuple) else int(bits)
+    if file.format == "JPEG2000":
+        assert file.fp is not None  # It is not decoded yet.
+        place = file.fp.tell()
+        file.fp.seek(0)
+        head = file.fp.read(1 << 20)
+        file.fp.seek(place)
+        segment = head.index(b"\xff\x4f\xff\x51")  # SIZ: bands from byte 40 on, of three bytes
+        return max((head[segment + 42 + 3 * k] & 0x7F) + 1 for k in range(head[segment + 41]))
+    arguments = file.tile[0].args if file.tile else None
+    if file.format == "PPM" and isinstance(arguments, tuple) and isinstance(arguments[1], int):
+        return arguments[1].bit_length()
+    return 16 if ";16" in str(arguments) else 8
+
+
+def _transparent(image: Image.Image) -> str | None:
+    if not image.has_transparency_data:
+        return None
+    if image.convert("RGBA").getchannel("A").getextrema()[0] == 255:
+        return None
+    return "a fourth band that is not 255 throughout; expected RGB: lay it over a ground"
 
 
 def bgr(image: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8 in the order in which mmsegmentation's transforms expect channels."""
     return np.ascontiguousarray(np.asarray(image)[..., ::-1])
+
+
+def _why_nothing(name: str) -> str:
+    if Path(name).is_dir():
+        return f"no image in this folder; expected files in {', '.join(sorted(SUFFIXES))}"
+    if glob.has_magic(name):
+        return "no image fits this pattern"
+    return "no such file or folder"
 
 
 def _matches(pattern: str) -> list[str]:

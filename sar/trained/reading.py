@@ -1,8 +1,8 @@
 """Read a trained model from whatever file has one.
 
 - What `sar import` wrote: the file is enough.
-- ``weights.safetensors`` as the pipeline publishes it: the ``config.py`` beside it is read, or
-  another.
+- ``weights.safetensors`` as the pipeline publishes it, or the folder that holds it: the
+  ``config.py`` beside it is read, or another.
 - A checkpoint of mmsegmentation 0.x (the released code's too) or 1.x: with a config of 1.x.
 
 A checkpoint's names and shapes have to be those of the model that the config builds; what differs
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sar.checkpoints import (
     PREFIX,
+    check_finite,
     import_regularizer_state,
     load_released,
     released_names,
@@ -40,28 +41,37 @@ _PARTS = {
 }
 """Parts of a model, and what the names of their weights begin with; all else is "other"."""
 
+WEIGHTS = "weights.safetensors"
+"""In the folder of a run's training."""
+
 _LISTED = 12
 """Names of one kind and part that a message lists before it only counts."""
 
 
-def read_trained(path: str | Path, config: str | Path | ModelConfig | None = None) -> Bundle:
+def read_trained(
+    path: str | Path,
+    config: str | Path | ModelConfig | None = None,
+    *,
+    trust_code: bool = False,
+) -> Bundle:
     """Read the trained model at ``path``.
 
     Args:
         config: a config file of mmsegmentation 1.x, or what was read of one; None for a file that
             needs none.
+        trust_code: whether Python code that came with a run's config may be run.
 
     Raises:
-        SarError: when the file cannot be read, or does not fit the config.
+        SarError: when the file cannot be read, does not fit the config, or holds a number that is
+            NaN or infinite, or when the config comes with code that is not trusted.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise SarError(f"{path}: no such file")
+    path = _file(Path(path))
     if path.suffix == ".safetensors":
         tensors, header = read_tensors(path)
         if KEY in header:
             if config is not None:
                 raise SarError(f"{path}: holds its own config; expected no other")
+            check_finite(tensors, path)
             return unpack(tensors, header, path)
         beside = path.with_name("config.py")
         if config is None and not beside.is_file():
@@ -69,7 +79,9 @@ def read_trained(path: str | Path, config: str | Path | ModelConfig | None = Non
         config = beside if config is None else config
         plugin = path.with_name("plugin.safetensors")
         if plugin.is_file():
-            tensors |= read_tensors(plugin)[0]
+            of_plugin = read_tensors(plugin)[0]
+            check_finite(of_plugin, plugin)
+            tensors |= of_plugin
         meta: Mapping[str, Any] = {}
     else:
         checkpoint = load_released(path)
@@ -79,9 +91,26 @@ def read_trained(path: str | Path, config: str | Path | ModelConfig | None = Non
                 f"{path}: expected a config of mmsegmentation 1.x with it, since a checkpoint "
                 "holds weights only"
             )
+    check_finite(tensors, path)
     if not isinstance(config, ModelConfig):
         config = read_config(config)
-    return _assemble(path, tensors, meta, config)
+    return _assemble(path, tensors, meta, config, trust_code)
+
+
+def _file(path: Path) -> Path:
+    """The file with the weights: itself, or the one in the folder of a run's training."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise SarError(f"{path}: no such file or folder")
+    file = path / WEIGHTS
+    if not file.is_file():
+        inner = path / "train" / WEIGHTS
+        hint = f"; it is in {inner.parent}" if inner.is_file() else ""
+        raise SarError(
+            f"{path}: no {WEIGHTS} in this folder; expected one of a run's training{hint}"
+        )
+    return file
 
 
 def sha256(path: Path) -> str:
@@ -98,7 +127,11 @@ def part_of(name: str) -> str:
 
 
 def _assemble(
-    path: Path, state: dict[str, Tensor], meta: Mapping[str, Any], config: ModelConfig
+    path: Path,
+    state: dict[str, Tensor],
+    meta: Mapping[str, Any],
+    config: ModelConfig,
+    trust_code: bool,
 ) -> Bundle:
     weights, released, idle = sort_released(state)
     ours = {name: value for name, value in weights.items() if name.startswith(PREFIX)}
@@ -107,7 +140,7 @@ def _assemble(
     model = copy.deepcopy(config.model)
     notes += _set_classes(model, weights)
     notes += _set_normalisation(model, meta, path, config.origin)
-    built = build_bare(model, config.imports)
+    built = build_bare(model, config.imports, config.code, trust_code=trust_code)
     problems = [
         *_differences(weights, built.state_dict()),
         *_gaps("regularizer", *released_names(released)),
@@ -134,6 +167,7 @@ def _assemble(
         regularizer=ours,
         image_steps=config.image_steps,
         imports=config.imports,
+        code=config.code,
         source={"file": path.name, "sha256": sha256(path), **recorded},
         notes=notes,
     )

@@ -7,6 +7,13 @@ import numpy as np
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BN = dict(type="BN", requires_grad=True)
+CLASSES = ["road", "car", "sky", "wall", "tree"]
+NORMAL = dict(
+    type="SegDataPreProcessor",
+    mean=[120.0, 110.0, 100.0],
+    std=[60.0, 55.0, 50.0],
+    bgr_to_rgb=True,
+)
 
 
 def loss_traces():
@@ -163,3 +170,47 @@ def golden_model_config(name):
     if architecture == "upernet_swin":
         return upernet_swin(int(classes), dropout=0.0)
     raise KeyError(f"{name}: give the architecture of this trace here")
+
+
+def tiny_bundle(config=None, **fields):
+    """A trained model, of random weights whose scores differ enough for several classes."""
+    import torch
+
+    from sar.trained.bundle import Bundle, build_bare
+
+    torch.manual_seed(1)
+    if config is None:
+        norm = dict(type="GN", num_groups=4)  # of an image: more than one class is found in it
+        config = segmentor(head("FCNHead", in_channels=64, in_index=2, norm_cfg=norm))
+    config.setdefault("data_preprocessor", NORMAL)
+    weights = build_bare(config, []).state_dict()
+    name = "decode_head.conv_seg.weight"
+    weights[name] = 10 * torch.randn(weights[name].shape)
+    return Bundle(config, weights, CLASSES, **fields)
+
+
+def train_one_step(model, batch, own="regularizer"):
+    """The losses of a step of SGD, in which all parameters with `own` in their names take part."""
+    import torch
+
+    model.train()
+    losses = model(*batch, mode="loss")
+    total, logged = model.parse_losses(losses)
+    assert all(torch.isfinite(torch.as_tensor(value)).all() for value in logged.values())
+    total.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+        assert parameter.grad is not None or own not in name, f"DDP waits for {name}"
+    torch.optim.SGD(model.parameters(), lr=0.01).step()
+    return losses
+
+
+def boundary_batch():
+    """Two images with edge maps, which heads of several branches ask for."""
+    import torch
+    from mmengine.structures import PixelData
+
+    samples = [sample(torch.randint(0, 5, (64, 64))) for _ in range(2)]
+    for one in samples:
+        one.gt_edge_map = PixelData(data=torch.zeros_like(one.gt_sem_seg.data))
+    return torch.randn(2, 3, 64, 64), samples

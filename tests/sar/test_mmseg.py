@@ -386,6 +386,10 @@ def test_refused_twice():
         (dict(momentum=2), "momentum=2"),
         (dict(seed=-1), "seed=-1"),
         (dict(seed=1.5), "seed=1.5"),
+        (dict(anchors="flat"), "anchors='flat'"),
+        (dict(anchors=[[1.0, float("nan")], [0.0, 1.0]]), "anchors hold NaN"),
+        (dict(anchors=torch.ones(5, 120, dtype=torch.complex64)), "complex64"),
+        (dict(anchors=[1.0, 2.0]), r"anchors of shape \(2,\)"),
     ],
 )
 def test_refused_options(options, word):

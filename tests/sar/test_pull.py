@@ -6,6 +6,7 @@ from sar import pull as pull_module
 from sar.pull import pixel_to_anchor_pull, resize_labels
 
 K, N, C, H, W = 5, 2, 6, 7, 9
+BROKEN = [float("nan"), float("inf"), -float("inf")]
 
 
 def plain(features, labels, anchors, ignore_index=255):
@@ -91,6 +92,59 @@ def test_all_ignored_is_zero():
     assert value == 0 and x.grad.abs().max() == 0
 
 
+@pytest.mark.parametrize("value", BROKEN)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced"])
+def test_what_a_void_pixel_holds_contributes_nothing(layout, dtype, value):
+    features, labels, anchors = problem(dtype)
+    expected, gradient = value_and_gradient(layouts(features)[layout], labels, anchors)
+    features[:, :, 0] = value
+    found = value_and_gradient(layouts(features)[layout], labels, anchors)
+    assert torch.equal(found[0], expected) and torch.equal(found[1], gradient)
+
+
+def value_and_gradient(features, labels, anchors, times=1.0, **options):
+    x = features.detach().requires_grad_()
+    value = pixel_to_anchor_pull(x, labels, anchors, **options)
+    (times * value).backward()
+    return value.detach(), x.grad
+
+
+def test_a_valid_pixel_that_is_nan_is_not_hidden():
+    features, labels, anchors = problem()
+    features[0, 0, 1, 0] = float("nan")
+    value, gradient = value_and_gradient(features, labels, anchors)
+    assert value.isnan() and gradient[0, 0, 1, 0].isnan()
+    assert gradient.isnan().sum() == 1
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_gradient_of_zero_stays_zero(memory_format):
+    features, labels, anchors = problem()
+    features = torch.full_like(features, float("nan")).contiguous(memory_format=memory_format)
+    _, gradient = value_and_gradient(features, labels, anchors, times=0.0)
+    assert not gradient.any()
+
+
+def test_a_class_of_weight_zero_is_as_void():
+    features, labels, anchors = problem()
+    weights = torch.tensor([1.0, 0, 1, 1, 1])
+    expected, gradient = value_and_gradient(features, labels, anchors, weights=weights)
+    features[(labels == 1)[:, None].expand_as(features)] = float("nan")
+    found = value_and_gradient(features, labels, anchors, weights=weights)
+    assert torch.equal(found[0], expected) and torch.equal(found[1], gradient)
+
+
+@pytest.mark.parametrize("shape", [(0, C, H, W), (2, C, 0, W), (2, C, 0, 0)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_no_pixel_is_zero(shape, memory_format):
+    features = torch.zeros(shape).contiguous(memory_format=memory_format)
+    labels = torch.zeros(shape[0], *shape[2:], dtype=torch.long)
+    value, gradient = value_and_gradient(features, labels, torch.ones(K, C))
+    assert value == 0 and gradient.shape == shape
+    assert resize_labels(torch.zeros(shape[0], 9, 9).long(), shape[2:]).shape == labels.shape
+
+
 def test_nothing_ignored():
     features, labels, anchors = problem()
     labels = labels % K
@@ -169,6 +223,92 @@ def test_scratch_is_bounded(memory_format):
     with Largest() as seen:
         value.backward()
     assert sum(size > pull_module._BLOCK_CPU for size in seen.sizes) <= 1
+
+
+def broken_backward(*_):
+    raise AssertionError("computed again")
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced"])
+@pytest.mark.parametrize("active", [None, True])
+def test_the_gradient_is_written_in_forward_with_the_same_bits(layout, active, monkeypatch):
+    """As without `factor`, and backward reads no feature."""
+    features, labels, anchors = problem()
+    active = None if active is None else torch.tensor(active)
+    late = layouts(features)[layout].detach().requires_grad_()
+    expected = 0.1 * pixel_to_anchor_pull(late, labels, anchors)
+    (1.5 + expected).backward()
+    early = layouts(features)[layout].detach().requires_grad_()
+    value = pixel_to_anchor_pull(early, labels, anchors, factor=0.1, active=active)
+    with monkeypatch.context() as patched:
+        patched.setattr(pull_module, "_residuals", broken_backward)
+        (1.5 + value).backward(retain_graph=True)
+    assert torch.equal(value, expected) and torch.equal(early.grad, late.grad)
+    value.backward()  # a second time it is computed anew, and not added to itself
+    torch.testing.assert_close(early.grad, 2 * late.grad, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("times", [0.0, 0.5, 4.0])
+def test_another_gradient_than_the_expected_is_computed(times):
+    features, labels, anchors = problem()
+    _, expected = value_and_gradient(features, labels, anchors, times=times * 0.25)
+    _, gradient = value_and_gradient(features, labels, anchors, times=times, factor=0.25)
+    assert torch.equal(gradient, expected)
+
+
+@pytest.mark.parametrize("factor", [None, 0.1])
+def test_a_closed_gate_is_zero_whatever_the_features_hold(factor):
+    features, labels, anchors = problem()
+    features = torch.full_like(features, float("nan"))
+    closed = torch.tensor(False)
+    value, gradient = value_and_gradient(features, labels, anchors, factor=factor, active=closed)
+    assert value == 0 and not gradient.any()
+
+
+def test_nan_at_void_pixels_leaves_the_early_gradient_alone():
+    features, labels, anchors = problem()
+    expected, gradient = value_and_gradient(features, labels, anchors, factor=0.1)
+    features[:, :, 0] = float("nan")
+    found = value_and_gradient(features, labels, anchors, factor=0.1)
+    assert torch.equal(found[0], expected) and torch.equal(found[1], gradient)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced"])
+def test_in_one_piece_as_small_features_on_a_gpu(layout, monkeypatch):
+    """The piece itself, on a CPU."""
+    features, labels, anchors = problem()
+    given = layouts(features)[layout]
+    expected = value_and_gradient(given, labels, anchors)
+    pieces = []
+    one = pull_module._one_block
+    for name in ("_blocks_of_channels", "_blocks_of_pixels"):
+        monkeypatch.setattr(pull_module, name, lambda *args: pieces.append(1) or one(*args))
+    value, gradient = value_and_gradient(given, labels, anchors)
+    assert len(pieces) == 2  # forward and backward
+    torch.testing.assert_close(value, expected[0])
+    torch.testing.assert_close(gradient, expected[1])
+
+
+def test_what_was_taken_is_known(monkeypatch):
+    features, labels, anchors = problem()
+    pull_module.taken.clear()
+    pixel_to_anchor_pull(features[:0], labels[:0], anchors)
+    assert pull_module.taken.names() == []
+    pixel_to_anchor_pull(features, labels, anchors)
+    assert pull_module.taken.names() == ["blocks"]
+    monkeypatch.setattr(pull_module, "_in_one_piece", lambda features: True)  # as on a GPU
+    pixel_to_anchor_pull(features, labels, anchors)
+    assert pull_module.taken.names() == ["one piece", "blocks"]
+    pull_module.taken.clear()
+    assert pull_module.taken.names() == []
+
+
+def test_labels_of_another_size_are_resized():
+    features, labels, anchors = problem()
+    large = labels.repeat_interleave(3, dim=1).repeat_interleave(2, dim=2)
+    expected = value_and_gradient(features, labels, anchors)
+    found = value_and_gradient(features, large, anchors)
+    assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("size", [(7, 9), (13, 5), (32, 48), (11, 17), (100, 33)])

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sar import SemanticAnchorRegularizer
+from sar import SemanticAnchorRegularizer, pull
 
 K, C = 4, 8
 ROOT = Path(__file__).parents[2]
@@ -49,6 +49,53 @@ def test_auxiliary_cross_entropy_follows_the_formula():
     loss = module(*batch(), scores([0.5, 0.7, 0.95, 0.3]))["loss_aux_ce"]
     torch.testing.assert_close(loss.item(), 2 * expected.item())
     torch.testing.assert_close(module.confidence.double(), p, atol=1e-6, rtol=0)
+
+
+def test_images_as_a_whole_are_maps_of_one_pixel():
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(6, C, generator=generator)
+    labels = torch.tensor([0, 3, 1, 255, 2, 0])
+    linear = torch.nn.Linear(C, K, bias=False)
+    results = []
+    for whole in (True, False):
+        module = make(gated=False)
+        f = features.clone().requires_grad_()
+        linear.zero_grad()
+        if whole:
+            losses = module(f, labels, linear)
+        else:
+            losses = module(
+                f[:, :, None, None],
+                labels[:, None, None],
+                lambda e: F.conv2d(e, linear.weight[:, :, None, None]),
+            )
+        sum(losses.values()).backward()
+        of_classifier = linear.weight.grad.clone()
+        results.append((*losses.values(), f.grad, of_classifier, module.semantic_anchors))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+    _, pull, gradient, of_classifier, anchors = results[0]
+    known = labels != 255
+    expected = (features[known] - anchors[labels[known]]).square().mean()
+    torch.testing.assert_close(pull, 0.1 * expected)
+    assert gradient.shape == (6, C) and gradient[3].abs().max() == 0 < gradient[0].abs().max()
+    assert of_classifier.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f, x: (f, x[:5]), r"labels of shape \(5,\), expected \(6,\)"),
+        (lambda f, x: (f, x[:, None]), r"labels of shape \(6, 1\), expected \(6,\)"),
+        (lambda f, x: (f[:, 1:], x), r"expected \(N, 8, h, w\) or \(N, 8\)"),
+        (lambda f, x: (f, x + 4), r"labels hold \[4\]"),
+        (lambda f, x: (f, x.float()), "expected integers"),
+    ],
+)
+def test_bad_images_as_a_whole(change, message):
+    features, labels = torch.zeros(6, C), torch.zeros(6, dtype=torch.long)
+    with pytest.raises(ValueError, match=message):
+        make()(*change(features, labels), torch.nn.Linear(C, K))
 
 
 def test_the_weights_carry_gradient():
@@ -155,6 +202,33 @@ def test_pull_does_not_reach_the_anchors_nor_the_auxiliary_loss_the_features():
     parameters = [*module.parameters(), *classifier.parameters()]
     gradients = torch.autograd.grad(losses["loss_p2a"], parameters, allow_unused=True)
     assert all(gradient is None for gradient in gradients)
+
+
+def test_forward_makes_the_gradient_that_a_training_asks_for(monkeypatch):
+    """Of the mean of each loss, and their sum, as mmengine takes them; twice it is made anew."""
+    module = make(momentum=1.0)
+    features, labels = batch()
+    features.requires_grad_()
+    (2 * module(features, labels, sure)["loss_p2a"]).backward()
+    twice, features.grad = features.grad, None
+    losses = module(features, labels, sure)
+
+    def made_anew(*_):
+        raise AssertionError("backward reads the features")
+
+    monkeypatch.setattr(pull, "_residuals", made_anew)
+    sum(value.mean() for value in losses.values()).backward()
+    assert torch.equal(2 * features.grad, twice) and twice.any()
+
+
+def test_the_lag_is_that_of_the_forward_though_the_anchors_moved_since():
+    module = make(anchors="learned", embedded=False, gated=False)
+    module(*batch(), sure)
+    module(*batch(), sure)
+    before = module.lag
+    with torch.no_grad():
+        module.anchors.add_(1.0)
+    assert torch.equal(module.lag, before)
 
 
 def test_two_forwards_before_one_backward():
@@ -294,6 +368,9 @@ def test_size_refusals(k, c, word):
         (lambda f, x: (f[:, 1:], x), "features of shape"),
         (lambda f, x: (f[0], x), "features of shape"),
         (lambda f, x: (f.long(), x), "floating point"),
+        (lambda f, x: (f.to(torch.complex64), x), "complex64, expected floating point"),
+        (lambda f, x: (f.to(torch.float8_e5m2), x), "float8_e5m2, expected floating point"),
+        (lambda f, x: (f, x[:, :0]), "have no pixel"),
         (lambda f, x: (f, x[:1]), "batch size"),
         (lambda f, x: (f, x[:, None]), "labels of shape"),
         (lambda f, x: (f, x.float()), "integers"),
@@ -305,6 +382,70 @@ def test_size_refusals(k, c, word):
 def test_forward_refusals(change, word):
     with pytest.raises(ValueError, match=word):
         make()(*change(*batch()), sure)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("pull_mean", ["pixels", "classes"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_broken_void_changes_nothing(dtype, pull_mean, value):
+    def step(features):
+        x, module = features.clone().requires_grad_(), make(pull_mean=pull_mean)
+        losses = module(x, labels, sure)
+        sum(losses.values()).backward()
+        assert module.gate
+        return [*losses.values(), x.grad, *module.state_dict().values()]
+
+    features, labels = batch(dtype)
+    features[0, :, 0] = 3.0  # Rows 0 to 2 of the labels, and so row 0 of the features, are void.
+    broken = features.clone()
+    broken[0, :, 0] = value
+    assert all(map(torch.equal, step(features), step(broken)))
+
+
+@pytest.mark.parametrize(
+    ("options", "classifier"),
+    [
+        ({}, scores([0.5] * K)),
+        ({"pull_weight": 0}, sure),
+        ({"gated": False, "pull_weight": 0}, sure),
+    ],
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_without_a_pull_nothing_of_the_features_arrives(options, classifier, value):
+    module = make(**options)
+    features, labels = batch()
+    x = torch.full_like(features, value).requires_grad_()
+    losses = module(x, labels, classifier)
+    sum(losses.values()).backward()
+    assert losses["loss_p2a"] == 0 and losses["loss_aux_ce"].isfinite()
+    assert x.grad is not None and not x.grad.any()
+    parameters = [p.grad for p in module.parameters()]
+    assert all(gradient.isfinite().all() for gradient in parameters)
+    assert all(state.isfinite().all() for state in module.state_dict().values())
+
+
+@pytest.mark.parametrize("size", [(0, C, 6, 5), (2, C, 0, 5)])
+@pytest.mark.parametrize("options", [{}, {"pull_mean": "classes"}, {"pull_target": "common"}])
+def test_an_empty_batch_pulls_nothing(size, options):
+    module, full = make(**options), make(**options)
+    x = torch.zeros(size, requires_grad=True)
+    losses = module(x, torch.zeros(size[0], 12, 10, dtype=torch.uint8), sure)
+    sum(losses.values()).backward()
+    assert losses["loss_p2a"] == 0 and x.grad.shape == size
+    # The anchors are learned all the same.
+    full(*batch(), sure)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(module.state_dict().values(), full.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32])
+def test_labels_of_any_integer_type(dtype):
+    features, labels = batch()
+    labels = torch.where(labels == 255, 100, labels)
+    expected = make(ignore_index=100)(features, labels, sure)["loss_p2a"]
+    assert make(ignore_index=100)(features, labels.to(dtype), sure)["loss_p2a"] == expected
 
 
 def test_classifier_of_wrong_shape():

@@ -115,6 +115,20 @@ def test_what_does_not_fit_is_listed_by_part(tmp_path, config, changed, capsys):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("name", ["decode_head.conv_seg.bias", "momentum_center_feat"])
+def test_a_nan_is_refused_and_named(tmp_path, config, changed, name, capsys):
+    def breaks(content):
+        content["state_dict"][name].view(-1)[1] = float("nan")
+
+    assert (
+        main(
+            ["import", changed(breaks), "--config", config(), "-o", str(tmp_path / "o.safetensors")]
+        )
+        == 2
+    )
+    assert f"changed.pth: NaN or infinite: {name} (1 of " in capsys.readouterr().err
+
+
 def test_the_number_of_classes_is_the_checkpoints(tmp_path, config, capsys):
     nineteen = config(decode_head=fcn_hrnet(19, dropout_ratio=-1)["decode_head"])
     out = imported(tmp_path, GOLDEN / f"{NAME}.pth", nineteen)

@@ -1,5 +1,7 @@
 """Overlays of images, from the command line."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,9 @@ from sar_cases import fcn_hrnet
 from sar.cli import main
 from sar.trained.bundle import Bundle, build_bare, load_model, write_bundle
 from sar.trained.images import result_names
+from sar.trained.model import TrainedModel
 from sar.trained.overlay import overlay
 from sar.trained.palette import distinct_colours, seen_lab
-from sar.trained.predict import Predictor
 
 CLASSES = ["road", "car", "sky", "a very long name of a class that fills more than a line", "tree"]
 PALETTE = [[200, 30, 30], [30, 200, 30], [30, 30, 200], [200, 200, 30], [30, 200, 200]]
@@ -58,11 +60,11 @@ def test_a_folder_gives_overlays_and_labels_of_all_images(project, bundle, capsy
     assert written(project / "out") == names + [f"labels/{name}" for name in names]
     said = capsys.readouterr()
     assert "3 of 3 images into out" in said.out and "3/3" in said.err
-    predictor = Predictor(bundle, torch.device("cpu"))
+    model = TrainedModel(bundle)
     with Image.open("photos/a.png") as image, Image.open("out/labels/a.png") as labels:
         ids = np.asarray(labels)
         assert labels.mode == "L" and labels.size == image.size == (56, 40)
-        assert (ids == predictor(image)).all()
+        assert (ids == model.predict(image)).all()
         assert len(np.unique(ids)) > 1
         with Image.open("out/a.png") as drawn:
             expected = overlay(image, ids, CLASSES, PALETTE)
@@ -101,15 +103,33 @@ def test_what_cannot_be_read_is_named_and_the_others_are_done(project, capsys):
     assert "3 of 8 images into out" in said.out
     for name in ("photos/cut.png: cannot be", "photos/text.png: cannot be", "photos/deep.png: not"):
         assert f"skipped {name}" in said.err
-    assert "skipped none.png: no such file" in said.err and "skipped nothing/*.png" in said.err
+    assert "skipped none.png: no such file or folder\n" in said.err
+    assert "skipped nothing/*.png: no image fits this pattern\n" in said.err
 
 
-@pytest.mark.parametrize("named", [["nothing"], ["empty"]], ids=["no such file", "empty folder"])
-def test_no_image_at_all_is_an_error(project, named, capsys):
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [
+        ("nothing", "nothing: no such file or folder"),
+        ("photos/A.png", "photos/A.png: no such file or folder"),
+        ("empty", "empty: no image in this folder; expected files in .bmp, .jpeg"),
+        ("empty/*", "empty/*: no image fits this pattern"),
+    ],
+)
+def test_no_image_at_all_is_an_error(project, named, why, capsys):
     (project / "empty").mkdir()
-    assert predict(*named) == 2
-    assert f"error: no image found: {named[0]}" in capsys.readouterr().err
+    assert predict(named, "none.png") == 2
+    said = capsys.readouterr().err
+    assert f"error: {why}" in said and "; none.png: no such file or folder" in said
     assert not (project / "out").exists()
+
+
+def test_a_checkpoint_that_is_not_there_is_named(project, capsys):
+    arguments = ["predict", "photos", "-o", "out", "--checkpoint"]
+    assert main([*arguments, "no/model.safetensors"]) == 2
+    assert "error: no/model.safetensors: no such file or folder" in capsys.readouterr().err
+    assert main([*arguments, "photos"]) == 2
+    assert "error: photos: no weights.safetensors in this folder" in capsys.readouterr().err
 
 
 def test_images_of_one_name_do_not_replace_each_other(project):
@@ -172,12 +192,22 @@ def test_weights_of_a_run_use_the_config_beside_them(project, bundle, capsys):
     config = {"model": bundle.model, "train_dataloader": {"dataset": dataset}}
     Config(config).dump(project / "run/config.py")
     assert main([*arguments, "--labels"]) == 0
-    larger = Predictor(
-        Bundle(bundle.model, bundle.weights, CLASSES, image_steps=[resize]), torch.device("cpu")
-    )
+    larger = TrainedModel(Bundle(bundle.model, bundle.weights, CLASSES, image_steps=[resize]))
     ids = np.array(Image.open("out/labels/a.png"))
-    assert (ids == larger(Image.open("photos/a.png"))).all()
-    assert (ids != Predictor(bundle, torch.device("cpu"))(Image.open("photos/a.png"))).any()
+    assert (ids == larger.predict(Image.open("photos/a.png"))).all()
+    assert (ids != TrainedModel(bundle).predict(Image.open("photos/a.png"))).any()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_one_number_that_is_not_finite_is_named(project, bundle, value, capsys):
+    name = "backbone.bn2.running_var"
+    weights = {key: tensor.clone() for key, tensor in bundle.weights.items()}
+    weights[name][3] = value
+    write_bundle(dataclasses.replace(bundle, weights=weights), project / "model.safetensors")
+    assert predict("photos") == 2
+    said = capsys.readouterr().err
+    assert f"model.safetensors: NaN or infinite: {name} (1 of 64 numbers)" in said
+    assert not (project / "out").exists()
 
 
 def test_arguments_are_checked(project, capsys):
