@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.base.artifacts import Stopwatch, read_json
+from pipelines.base.artifacts import Stopwatch
 from pipelines.base.errors import PipelineError
 from pipelines.evaluate.subject import CheckpointTest
+from pipelines.running import custody
 from pipelines.running.cli import limit_threads
+from pipelines.running.custody import Made
 from pipelines.study import Dataset, params_file, read_params
 from pipelines.study.evaluation import Evaluation
 from pipelines.study.model_entry import ModelEntry
@@ -40,9 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch-size", type=int, metavar="N", help="default: 1")
     group.add_argument("--threads", type=int, metavar="N", help="default: all CPUs")
     group.add_argument("-o", "--output", type=Path, metavar="DIR", help="where results go")
+    group.add_argument(
+        "--trust-code",
+        action="store_true",
+        default=None,
+        help="run the Python code that came with the checkpoint",
+    )
 
 
-_GIVEN = ("dataset", "config", "model", "split", "batch_size", "threads", "output")
+_GIVEN = ("dataset", "config", "model", "split", "batch_size", "threads", "output", "trust_code")
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -75,7 +83,8 @@ def evaluate_checkpoint(args: argparse.Namespace) -> CheckpointTest:
     """Write the scores of a checkpoint into the folder that the arguments name.
 
     Raises:
-        PipelineError: when the data is not prepared, or checkpoint, config and data do not agree.
+        PipelineError: when the data is not prepared, a file is not as its receipt says, or
+            checkpoint, config and data do not agree.
     """
     threads = args.threads or os.cpu_count() or 1
     limit_threads(threads)
@@ -85,26 +94,26 @@ def evaluate_checkpoint(args: argparse.Namespace) -> CheckpointTest:
         raise PipelineError(
             f"--split {evaluation.split}: {dataset.card_file} has {', '.join(dataset.card.splits)}"
         )
-    command = f"run python -m pipelines.prepare --dataset {dataset.name}"
-    if not dataset.receipt.is_file():
-        raise PipelineError(f"{dataset.receipt}: not found; {command}")
-    if read_json(dataset.receipt)["parameters"] != dataset.parameters_hash("prepare"):
-        raise PipelineError(
-            f"{dataset.receipt}: prepared from another card than {dataset.card_file}; {command}"
-        )
+    custody.require(Made("prepare", dataset), content=True)
+    for name in (args.checkpoint.name, "config.py"):
+        custody.require_vouched(args.checkpoint.with_name(name))
 
     import torch
 
+    from pipelines.configs.numerics import allow_tf32
     from pipelines.evaluate.measure import Tested, measure
     from sar.errors import SarError
     from sar.trained.bundle import load_model
     from sar.trained.reading import read_trained
 
     torch.set_num_threads(threads)
+    allow_tf32(False)
     try:
         config = args.config if args.model is None else _entry_config(args.model, dataset)
-        bundle = read_trained(args.checkpoint, config)
-        model = load_model(bundle, "cuda" if torch.cuda.is_available() else "cpu")
+        trusted = bool(args.trust_code)
+        bundle = read_trained(args.checkpoint, config, trust_code=trusted)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = load_model(bundle, device, trust_code=trusted)
     except SarError as error:
         raise PipelineError(str(error)) from error
     _check_classes(bundle, dataset, args.checkpoint)

@@ -5,6 +5,7 @@ In one pass, image by image, in float64. Nothing depends on how images were put 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -57,6 +58,8 @@ class FeatureStatistics:
             "position": np.zeros((0, 2), np.int64),
         }
         self.sample = [nothing] * self.classes
+        # A pixel with a larger key is not drawn.
+        self._limits = np.full(self.classes, np.inf if self.size else 0.0)
 
     def add(self, image: int, features: np.ndarray, labels: np.ndarray) -> None:
         """Features (C, h, w) and labels (h, w) of one image; labels outside 0..K-1 are left out."""
@@ -66,19 +69,27 @@ class FeatureStatistics:
         self, image: int, features: np.ndarray, labels: np.ndarray
     ) -> dict[int, ImageClass]:
         """What `join` needs of an image, by class. Another process may do this part."""
-        rows, flat = features.reshape(self.channels, -1).T, labels.ravel()
+        columns, flat = features.reshape(self.channels, -1), labels.ravel()
         # A key for each place, whatever lies there: two runs draw the same pixels.
         keys = np.random.default_rng([self.seed, image]).random(flat.size)
+        # All pixels of classes, class by class, those of a class in their order.
+        order = np.argsort(flat, kind="stable")
+        bounds = np.searchsorted(flat[order], np.arange(self.classes + 1))
+        order, bounds = order[bounds[0] : bounds[-1]], bounds - bounds[0]
+        may = keys[order] < np.repeat(self._limits, np.diff(bounds))
+        # At once where they are few, which is faster.
+        rows = _rows(columns, order) if order.size <= _BLOCK else None
         found = {}
-        for label in np.unique(flat):
-            if 0 <= label < self.classes:
-                places = np.flatnonzero(flat == label)
-                blocks = [
-                    _moments(rows[places[start : start + _BLOCK]].astype(np.float64))
-                    for start in range(0, places.size, _BLOCK)
-                ]
-                drawn = self._draw(label, image, keys, places, rows, labels.shape[1])
-                found[int(label)] = ImageClass(blocks, drawn)
+        for label, (first, end) in enumerate(itertools.pairwise(bounds.tolist())):
+            if first == end:
+                continue
+            blocks = []
+            for start in range(first, end, _BLOCK):
+                part = slice(start, min(start + _BLOCK, end))
+                blocks.append(_moments(_rows(columns, order[part]) if rows is None else rows[part]))
+            places = order[first:end][may[first:end]]
+            drawn = self._draw(image, keys, places, columns, labels.shape[1])
+            found[label] = ImageClass(blocks, drawn)
         return found
 
     def join(self, found: dict[int, ImageClass]) -> None:
@@ -91,6 +102,8 @@ class FeatureStatistics:
                 both = {name: np.concatenate([kept[name], drawn[name]]) for name in kept}
                 order = np.argsort(both["key"], kind="stable")[: self.size]
                 self.sample[label] = {name: values[order] for name, values in both.items()}
+                if order.size == self.size:
+                    self._limits[label] = self.sample[label]["key"][-1]
 
     def _merge(self, label: int, new: int, mean: np.ndarray, within: float) -> None:
         """Join mean and squared distances of two sets of pixels (Chan, Golub and LeVeque)."""
@@ -102,29 +115,26 @@ class FeatureStatistics:
         self.pixels[label] += new
 
     def _draw(
-        self,
-        label: int,
-        image: int,
-        keys: np.ndarray,
-        places: np.ndarray,
-        rows: np.ndarray,
-        width: int,
+        self, image: int, keys: np.ndarray, places: np.ndarray, columns: np.ndarray, width: int
     ) -> dict[str, np.ndarray] | None:
-        """The pixels with the smallest keys: a uniform sample without replacement."""
-        kept = self.sample[label]
-        if len(kept["key"]) == self.size:
-            places = places[keys[places] < (kept["key"][-1] if self.size else 0)]
-        places = places[np.argsort(keys[places], kind="stable")[: self.size]]
+        """Of the pixels at `places` those with the smallest keys: a uniform sample without
+        replacement."""
         if not places.size:
             return None
+        places = places[np.argsort(keys[places], kind="stable")[: self.size]]
         with np.errstate(over="ignore"):
-            drawn = rows[places].astype(np.float16)
+            drawn = columns.T[places].astype(np.float16)
         return {
             "key": keys[places],
             "feature": drawn,
             "image": np.full(places.size, image),
             "position": np.stack([places // width, places % width], axis=1),
         }
+
+
+def _rows(columns: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Pixels (n, C) in float64 of features (C, pixels), the channels of each side by side."""
+    return columns[:, places].T.astype(np.float64, order="C")
 
 
 def _moments(rows: np.ndarray) -> tuple[int, np.ndarray, float]:

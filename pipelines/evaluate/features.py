@@ -76,7 +76,7 @@ def map_labels(
     """
     padding = list(meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0))))
     scaled = resize_labels(truth.cpu()[None], tuple(meta["img_shape"][:2]))
-    padded = F.pad(scaled, padding, value=ignore_index)
+    padded = F.pad(scaled, padding, value=ignore_index) if any(padding) else scaled
     labels = resize_labels(padded, tuple(size))[0]
     rows, columns = (old / new for old, new in zip(padded.shape[1:], size, strict=True))
     return labels.to(torch.int64).numpy(), (rows, columns)

@@ -15,14 +15,15 @@ runs of a study; the log is thinned.
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.base.errors import PipelineError
+from pipelines.base.reading import broken, read_npz, reading
+from pipelines.study import Run
 
 FORMAT = 1
 SEED = 0
@@ -161,26 +162,28 @@ class Analysis:
             raise ValueError(f"the form is {self.form!r}, expected {' or '.join(forms)}")
 
 
-def read(path: Path) -> Analysis:
+def of(run: Run) -> Analysis:
+    """What evaluate kept of `run`; raises as `read`."""
+    return read(run.output("evaluate", "analysis.npz"), run.again("evaluate"))
+
+
+def read(path: Path, again: str = "run python -m pipelines.evaluate again") -> Analysis:
     """The analysis at `path`.
+
+    Args:
+        again: what to do about a broken file.
 
     Raises:
         PipelineError: when the file is missing, broken or of another format.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise PipelineError(f"{path}: not found; run python -m pipelines.evaluate first") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise PipelineError(
-            f"{path}: not a whole npz file ({error}); run python -m pipelines.evaluate again"
-        ) from error
+    arrays = read_npz(path, again)
     if arrays.get("format") != FORMAT:
-        raise PipelineError(
-            f"{path}: format {arrays.get('format')}, expected {FORMAT}; "
-            "run python -m pipelines.evaluate again"
-        )
+        raise broken(path, f"format {arrays.get('format')}, expected {FORMAT}", again)
+    with reading(path, "analysis", again):
+        return _analysis(arrays)
+
+
+def _analysis(arrays: Mapping[str, np.ndarray]) -> Analysis:
     values: dict[str, Any] = {}
     for group in ("image", "sample", "log"):
         values[group] = {

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipelines.base.artifacts import Stopwatch, canonical_json, read_json
+from pipelines.base.artifacts import Stopwatch, canonical_json
 from pipelines.base.errors import PipelineError
 from pipelines.base.metric_names import headline
-from pipelines.base.metrics import SubsetScores, confusion_matrix, scores
+from pipelines.base.metrics import SubsetScores, scores
+from pipelines.base.rows import write_rows
 from pipelines.running.processes import BatchShare, gathered, rank
 from pipelines.running.stage import writing
-from pipelines.study import Run
+from pipelines.study import Run, made
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from pipelines.evaluate.collector import Collector, ImageFeatures
     from pipelines.evaluate.subject import CheckpointTest
@@ -27,17 +30,19 @@ class Counted(NamedTuple):
     stem: str
     pixels: np.ndarray
     """(K, K), rows truth, columns prediction."""
-    prediction: np.ndarray
+    prediction: np.ndarray | None
+    """Class ids (H, W), where they are kept."""
     features: ImageFeatures | None
     missing: str
 
 
 class Prediction(NamedTuple):
-    """Of one image: class ids (H, W) and, unless `missing` says why not, its feature map."""
+    """Of one image: class ids (H, W) on the model's device and, unless `missing` says why not, its
+    feature map."""
 
     stem: str
-    truth: np.ndarray
-    prediction: np.ndarray
+    truth: Tensor
+    prediction: Tensor
     features: np.ndarray | None
     """(C, h, w), what the last decode head classified."""
     labels: np.ndarray | None
@@ -64,13 +69,12 @@ class Tested(NamedTuple):
 def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None:
     """Test a model on the split that `run` names, and write what the stage declares."""
     import numpy as np
-    import pandas as pd
 
     from pipelines.evaluate.collector import Collector, KeptPredictions
     from pipelines.evaluate.features import classifier_arrays
     from pipelines.evaluate.multi_scale import multi_scale_confusion
 
-    info, card, split = read_json(run.dataset.info), run.dataset.card, run.evaluation.split
+    info, card, split = made.info(run.dataset), run.dataset.card, run.evaluation.split
     confusion = np.zeros((len(card.classes), len(card.classes)), dtype=np.int64)
     kept = KeptPredictions(run.keeps_predictions)
     collector = Collector(card.classes)
@@ -88,7 +92,8 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
         images += 1
         confusion += image.pixels
         subsets.add(image.stem, image.pixels)
-        kept.add(image.stem, image.prediction)
+        if image.prediction is not None:
+            kept.add(image.stem, image.prediction)
         collector.add(image.stem, image.pixels)
         if image.features is None:
             collector.without_features(image.missing)
@@ -99,6 +104,16 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
         averaged = multi_scale_confusion(run, tested.model)
     if rank() > 0:
         return
+    if not confusion.any():
+        raise PipelineError(
+            f"{run.dataset.prepared}/labels/{split}: no labelled pixel in {images} images: void "
+            f"alone has no score; expected a split with labels, in {run.dataset.card_file}"
+        )
+    if subsets.unlabelled:
+        raise PipelineError(
+            f"{run.dataset.card_file}: subsets.{subsets.unlabelled[0]}: no labelled pixel in its "
+            "images, so it has no score; expected images with labels"
+        )
     metrics = {
         "dataset": run.dataset.name,
         "split": split,
@@ -113,8 +128,8 @@ def measure(run: Run | CheckpointTest, tested: Tested, watch: Stopwatch) -> None
         scratch = outputs.folder
         (scratch / "metrics.json").write_text(canonical_json(metrics), encoding="utf-8")
         (scratch / "scores.json").write_text(canonical_json(headline(metrics)), encoding="utf-8")
-        table = pd.DataFrame(confusion, index=card.classes, columns=card.classes)
-        table.to_csv(scratch / "confusion.csv", index_label="truth", lineterminator="\n")
+        rows = zip(card.classes, *confusion.T.tolist(), strict=True)
+        write_rows(scratch / "confusion.csv", ["truth", *card.classes], rows)
         kept.write(scratch / "predictions.npz")
         collector.write(
             scratch / "analysis.npz",
@@ -132,6 +147,8 @@ def _loader(run: Run | CheckpointTest, pipeline: list[dict[str, Any]]) -> Any:
 
     config = dataloader(run.dataset, run.evaluation.split, run.evaluation.batch_size, pipeline)
     config["sampler"] = {"type": BatchShare, "batch_size": config["batch_size"]}
+    # What was imported stays: mmengine collects garbage here, and need not go through all of it.
+    gc.freeze()
     return Runner.build_dataloader(config)
 
 
@@ -139,23 +156,24 @@ def _count(
     run: Run | CheckpointTest, images: Iterator[Prediction], loader: Any, collector: Collector
 ) -> Iterator[Counted]:
     """What is to be known of each image, done by the process that has it."""
+    from pipelines.evaluate.class_ids import pixel_counts
+
     card = run.dataset.card
     for index, image in zip(loader.sampler.indices, images, strict=True):
-        pixels = confusion_matrix(
-            image.truth, image.prediction, len(card.classes), card.ignore_index
-        )
+        pixels = pixel_counts(image.truth, image.prediction, len(card.classes), card.ignore_index)
+        prediction = image.prediction.cpu().numpy() if run.keeps_predictions else None
         features = None
         found, labels, stride = image.features, image.labels, image.stride
         if found is not None and labels is not None and stride is not None:
             features = collector.of_image(index, found, labels, stride)
-        yield Counted(image.stem, pixels, image.prediction, features, image.missing)
+        yield Counted(image.stem, pixels, prediction, features, image.missing)
 
 
 def _predict(run: Run | CheckpointTest, model: Any, loader: Any) -> Iterator[Prediction]:
     """What `model` predicts for every image that `loader` gives, in order."""
-    import numpy as np
     import torch
 
+    from pipelines.evaluate.class_ids import classes_only
     from pipelines.evaluate.features import (
         NoFeatureMapError,
         feature_maps,
@@ -165,7 +183,7 @@ def _predict(run: Run | CheckpointTest, model: Any, loader: Any) -> Iterator[Pre
 
     ignore_index = run.dataset.card.ignore_index
     seen = record_features(model)
-    with torch.inference_mode():
+    with torch.inference_mode(), classes_only(model):
         for batch in loader:
             samples, maps, missing = model.test_step(batch), None, ""
             try:
@@ -174,17 +192,18 @@ def _predict(run: Run | CheckpointTest, model: Any, loader: Any) -> Iterator[Pre
                 missing = str(error)
             seen.clear()
             for index, sample in enumerate(samples):
-                truth = sample.gt_sem_seg.data[0].cpu()
+                truth = sample.gt_sem_seg.data[0]
                 features = labels = stride = None
                 if maps is not None:
                     features = maps[index].numpy()
+                    # Prepared labels are of one byte: an eighth of what would be sent otherwise.
                     labels, stride = map_labels(
-                        truth, sample.metainfo, features.shape[1:], ignore_index
+                        truth.byte(), sample.metainfo, features.shape[1:], ignore_index
                     )
                 yield Prediction(
                     Path(sample.img_path).stem,
-                    truth.numpy(),
-                    sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8),
+                    truth,
+                    sample.pred_sem_seg.data[0].byte(),
                     features,
                     labels,
                     stride,

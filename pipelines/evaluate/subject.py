@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipelines.base.artifacts import sha256_json
 from pipelines.study import Dataset
 from pipelines.study.evaluation import Evaluation
+from pipelines.study.parameters import hash_of
 
 if TYPE_CHECKING:
     from sar.trained.bundle import Bundle
@@ -37,13 +37,15 @@ class CheckpointTest:
         """Where `stage` (evaluate) writes."""
         return self.results
 
+    def parameters(self, stage: str, *, defaults: bool = True) -> dict[str, Any]:
+        """All that determines the results besides the checkpoint's weights and the data."""
+        code = {"code": self.bundle.code} if self.bundle.code else {}
+        return code | {
+            "model": self.bundle.model,
+            "image_steps": self.bundle.image_steps,
+            "evaluation": self.evaluation.model_dump(exclude_defaults=not defaults),
+            "threads": self.threads,
+        }
+
     def parameters_hash(self, stage: str) -> str:
-        """Of all that determines the results besides the checkpoint's weights and the data."""
-        return sha256_json(
-            {
-                "model": self.bundle.model,
-                "image_steps": self.bundle.image_steps,
-                "evaluation": self.evaluation.model_dump(exclude_defaults=True),
-                "threads": self.threads,
-            }
-        )
+        return hash_of(self, stage)

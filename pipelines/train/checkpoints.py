@@ -2,7 +2,7 @@
 
 mmengine writes a checkpoint in place, names the newest in a pointer file and trusts both. Here a
 checkpoint arrives by rename, the pointer is not read, and a checkpoint counts only when all its
-checksums hold.
+checksums hold. It holds tensors and plain values alone, and is read as such: none can run code.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pickle
 import re
 import shutil
 import zipfile
@@ -18,10 +19,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
+from mmengine.model import is_model_wrapper
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from mmengine.utils import apply_to
 
+from pipelines.base.durable import sync, written_whole
 from pipelines.base.errors import PipelineError
 from pipelines.running.processes import rank
 
@@ -33,6 +40,7 @@ else:
 _NAME = re.compile(r"iter_(\d+)\.pth")
 _LOCK = "checkpoints.lock"
 _DONE = ".done"
+_LOGS = ("*/vis_data/scalars.json", "diagnostics.jsonl", "times.csv")
 
 # What zipfile and torch raise for damaged bytes.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError)
@@ -70,25 +78,12 @@ def _damage(path: Path) -> str | None:
             # Compares each record with its CRC-32, before anything is unpickled.
             if broken := archive.testzip():
                 return f"the checksum of {broken} is wrong"
-        torch.load(path, map_location="cpu", mmap=True, weights_only=False)
+        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError:
+        return "it holds more than tensors and plain values, as those of earlier versions did"
     except _DAMAGED as error:
         return (str(error) or type(error).__name__).partition(". ")[0]
     return None
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A new file beside `path` that takes its place when the block succeeds, on the disk too."""
-    new = path.with_name(f"{path.name}.new")
-    yield new
-    with new.open("rb") as file:
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextlib.contextmanager
@@ -133,6 +128,29 @@ def discard(work: Path) -> None:
     shutil.rmtree(doomed)
 
 
+class PlainHook(Hook):
+    """Keep the curves in checkpoints as tensors: an object of mmengine's could be any object."""
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        checkpoint["message_hub"] = apply_to(
+            checkpoint["message_hub"], lambda value: isinstance(value, np.generic), np.generic.item
+        )
+        scalars = checkpoint["message_hub"]["log_scalars"]
+        for name, buffer in scalars.items():
+            scalars[name] = {
+                "values": [torch.from_numpy(values) for values in buffer.data],
+                "max_length": buffer.max_length,
+            }
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        # mmengine would execute it, to compare numbers of GPUs.
+        checkpoint["meta"].pop("config", None)
+        scalars = checkpoint["message_hub"]["log_scalars"]
+        for name, kept in scalars.items():
+            values = [tensor.cpu().numpy() for tensor in kept["values"]]
+            scalars[name] = HistoryBuffer(*values, max_length=kept["max_length"])
+
+
 class ResumeHook(Hook):
     """Let a resumed training see the random numbers and log the lines of an uninterrupted one.
 
@@ -161,12 +179,25 @@ class CheckpointedRunner(_Runner):
     """For a Runner: its checkpoints are written whole, and the newest whole one is resumed."""
 
     _resume: bool
+    _has_loaded: bool
     _load_from: str | None
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         if is_main_process():
             with written_whole(Path(out_dir) / filename) as new:
                 super().save_checkpoint(out_dir, new.name, *args, **kwargs)
+                # What was logged before it is not logged again by whoever goes on from it.
+                for log in (path for kind in _LOGS for path in Path(self.work_dir).glob(kind)):
+                    sync(log)
+
+    def load_checkpoint(self, filename: str, map_location: Any = "cpu", **kwargs: Any) -> dict:
+        """As mmengine does, which would load what is refused here by pickle."""
+        checkpoint: dict = torch.load(filename, map_location=map_location, weights_only=True)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        _load_checkpoint_to_model(model, checkpoint, **kwargs)
+        self._has_loaded = True
+        return checkpoint
 
     def load_or_resume(self) -> None:
         if self._resume and self._load_from is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from mmengine.registry import HOOKS
 
 from pipelines.base.artifacts import write_whole
 from pipelines.base.errors import PipelineError
-from pipelines.running.curves import whole_lines
+from pipelines.base.reading import reading
+from pipelines.running.curves import from_the_start, whole_records
 
 
 @HOOKS.register_module()
@@ -120,7 +120,10 @@ class DiagnosticsHook(Hook):
         # What an interrupted training recorded after its last checkpoint comes again; its last line
         # may be torn.
         path = Path(runner.work_dir) / self.file
-        kept = [record for record in _records(path) if record["iteration"] <= runner.iter]
+        work = path.parent
+        with reading(path, "log", from_the_start(work)):
+            records = whole_records(path, work)
+            kept = [record for record in records if record["iteration"] <= runner.iter]
         write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
 
     @master_only
@@ -146,14 +149,12 @@ def read_diagnostics(work: Path) -> dict[str, torch.Tensor]:
     Returns:
         `iteration` (T,) int64, and for each diagnostic of length K a float32 tensor (T, K).
     """
-    records = list(_records(work / DiagnosticsHook.file))
-    names = sorted({name for record in records for name in record["values"]})
-    iterations = [record["iteration"] for record in records]
-    tensors = {"iteration": torch.tensor(iterations, dtype=torch.int64)}
-    return tensors | {
-        name: torch.tensor([record["values"][name] for record in records]) for name in names
-    }
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    return map(json.loads, whole_lines(path))
+    path = work / DiagnosticsHook.file
+    with reading(path, "log", from_the_start(work)):
+        records = list(whole_records(path, work))
+        names = sorted({name for record in records for name in record["values"]})
+        iterations = [record["iteration"] for record in records]
+        tensors = {"iteration": torch.tensor(iterations, dtype=torch.int64)}
+        return tensors | {
+            name: torch.tensor([record["values"][name] for record in records]) for name in names
+        }

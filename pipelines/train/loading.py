@@ -1,4 +1,4 @@
-"""Training images loaded in worker processes, the same as without them.
+"""Training images loaded in worker processes, the same as without them; and how many of these.
 
 Which worker loads a batch, and what it loaded before, must not matter. So the sampler numbers the
 batches, and a worker sets its random generators by that number before it loads one: to the state
@@ -9,16 +9,48 @@ to the bit for any number of workers, and a resumed training sees what an uninte
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from mmengine.config import ConfigDict
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import Dataset
 
+from pipelines.running.devices import runs_at_once
+from pipelines.study.schema import StudyFile
 from pipelines.train.hooks import reseed
+
+_MOST = 8
+"""Workers of a training that may choose: more than feed a GPU with decoded images."""
+_AHEAD = 4
+"""Batches that a worker has ready before a GPU."""
+
+
+def number_of_workers(file: StudyFile) -> int:
+    """How many processes load the images of one process that trains, as the study says.
+
+    `auto` is none on a CPU, where they would compete with the training itself. On a GPU they are
+    the cores that this process may use, shared among all that train here at once, less the one of
+    the training: at least one, at most eight.
+    """
+    if file.workers != "auto":
+        return file.workers
+    if not torch.cuda.is_available():
+        return 0
+    cores = len(os.sched_getaffinity(0))
+    return min(max(cores // (runs_at_once() * file.processes) - 1, 1), _MOST)
+
+
+def pinned(loader: ConfigDict) -> ConfigDict:
+    """The config of a training loader, for a GPU where there is one: batches from workers lie in
+    memory that it reads by itself, and the workers go ahead by a few of them."""
+    if not loader["num_workers"] or not torch.cuda.is_available():
+        return loader
+    return ConfigDict(copy.deepcopy(loader), pin_memory=True, prefetch_factor=_AHEAD)
 
 
 def in_workers(loader: ConfigDict, workers: int, seed: int) -> ConfigDict:

@@ -10,10 +10,12 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipelines.base.errors import PipelineError
+from pipelines.base.reading import read_tensors
+from sar.checkpoints import check_finite
+from sar.errors import SarError
 
 
 @HOOKS.register_module()
@@ -31,7 +33,7 @@ class PretrainedBackboneHook(Hook):
         if runner.iter:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        summary = load_backbone(model.backbone, load_file(self.file), self.file)
+        summary = load_backbone(model.backbone, read_tensors(Path(self.file)), self.file)
         runner.logger.info(summary)
 
 
@@ -43,8 +45,13 @@ def load_backbone(backbone: nn.Module, state: dict[str, Tensor], source: str | P
 
     Raises:
         PipelineError: when a tensor has another shape, or the larger part of the backbone is not
-            among them: then these are weights of another architecture.
+            among them: then these are weights of another architecture. And when a number is NaN or
+            infinite.
     """
+    try:
+        check_finite(state, source)
+    except SarError as error:
+        raise PipelineError(str(error)) from error
     # Counters of batches, which old checkpoints lack and which decide nothing here.
     own = {name: value for name, value in backbone.state_dict().items() if not _counts(name)}
     matched = [name for name in own if name in state]

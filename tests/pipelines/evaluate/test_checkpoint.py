@@ -10,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from pipelines.base.artifacts import read_json, sha256_file
+from pipelines.base.errors import PipelineError
 from pipelines.configs.training import training_config
 from pipelines.evaluate.__main__ import main
 from pipelines.evaluate.kept import read
@@ -22,11 +26,13 @@ from pipelines.running.progress import work_folder
 from pipelines.study import RUN_STAGES, Study
 from pipelines.train import stage as train
 from pipelines.train.runner import QuietRunner, register
+from sar.checkpoints import load_released
 from sar.cli import main as sar
 from sar.trained.bundle import write_bundle
 from sar.trained.configs import from_config
 from sar.trained.reading import read_trained
 from tests.pipelines import mini
+from tests.pipelines.receipts import vouch, vouch_drawn
 
 SAME = ("metrics.json", "scores.json", "confusion.csv")
 
@@ -47,6 +53,7 @@ def run(tmp_path_factory):
     fetch.fetch(run.dataset)
     prepare.prepare(run.dataset)
     register(run)
+    torch.set_num_threads(run.study.file.threads)  # Two round in another order than one.
     config = training_config(run, work_folder(run))
     QuietRunner.from_cfg(config).train()
     shutil.copy(work_folder(run) / "iter_2.pth", "last.pth")
@@ -103,6 +110,64 @@ def test_a_checkpoint_scores_as_its_run(run, kind, capsys):
     assert receipt["outputs"]["metrics.json"] == sha256_file(out / "metrics.json")
 
 
+@pytest.mark.parametrize("kind", ["weights", "plugin", "imported", "mmseg 1.x"])
+def test_one_nan_in_the_weights_is_an_error_that_names_the_tensor(run, kind, tmp_path, capsys):
+    name = "regularizer.anchors" if kind == "plugin" else "backbone.conv1.weight"
+    weights = run.output("train", "weights.safetensors")
+    shutil.copytree(weights.parent, tmp_path / "train")
+    given, broken, arguments = tmp_path / "train/weights.safetensors", None, []
+    if kind == "imported":
+        given = broken = tmp_path / "run.safetensors"
+        bundle = read_trained("run.safetensors")
+        bundle.weights[name].view(-1)[0] = float("nan")
+        write_bundle(bundle, given)
+    elif kind == "mmseg 1.x":
+        given = broken = tmp_path / "last.pth"
+        state = load_released("last.pth")
+        state["state_dict"][name][0, 0, 0, 0] = float("nan")
+        torch.save({"state_dict": state["state_dict"]}, given)
+        arguments = ["--config", str(weights.with_name("config.py"))]
+    else:
+        broken = given.with_name("plugin.safetensors") if kind == "plugin" else given
+        tensors = load_file(broken)
+        tensors[name].view(-1)[0] = float("nan")
+        save_file(tensors, broken)
+        vouch(broken)
+    assert test("--checkpoint", str(given), *arguments) == 2
+    assert f"{broken}: NaN or infinite: {name} (1 of " in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_a_split_of_void_alone_has_no_score(run, capsys):
+    """Prepare refuses such data; this may be that of an earlier version."""
+    labels = run.dataset.prepared / "labels/test"
+    whole = {path: path.read_bytes() for path in (*labels.iterdir(), run.dataset.receipt)}
+    try:
+        for path in labels.iterdir():
+            with Image.open(path) as label:
+                void = np.full_like(label, 255)
+            Image.fromarray(void).save(path)
+        vouch_drawn(run.dataset)
+        assert test("--checkpoint", str(run.output("train", "weights.safetensors"))) == 2
+        assert "labels/test: no labelled pixel in 5 images" in capsys.readouterr().err
+    finally:
+        for path, content in whole.items():
+            path.write_bytes(content)
+
+
+def test_a_run_whose_weights_hold_a_nan_is_not_evaluated(run):
+    path = run.output("train", "weights.safetensors")
+    whole = path.read_bytes()
+    tensors = load_file(path)
+    tensors["backbone.conv1.weight"].view(-1)[0] = float("nan")
+    try:
+        save_file(tensors, path)
+        with pytest.raises(PipelineError, match=r"weights\.safetensors"):
+            evaluate(run)
+    finally:
+        path.write_bytes(whole)
+
+
 def test_a_model_entry_serves_as_config(run):
     weights = str(run.output("train", "weights.safetensors"))
     pixels = {}
@@ -149,7 +214,21 @@ def test_data_of_another_card_is_refused(run, capsys):
         assert test("--checkpoint", "run.safetensors") == 2
     finally:
         card.write_text(whole)
-    assert "prepared from another card" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "made with other parameters than params/datasets/mini.yaml asks for now" in error
+    assert "classes.0 was background, is ground" in error
+    assert not Path("out").exists()
+
+
+def test_damaged_weights_or_a_changed_config_are_refused(run, tmp_path, capsys):
+    for name in ("weights.safetensors", "config.py", "receipt.json"):
+        shutil.copy(run.output("train", name), tmp_path)
+    for name in ("weights.safetensors", "config.py"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[:-4] + b"\n\n\n\n")
+        assert test("--checkpoint", str(tmp_path / "weights.safetensors")) == 2
+        assert f"{tmp_path / name}: was changed or damaged" in capsys.readouterr().err
+        (tmp_path / name).write_bytes(whole)
     assert not Path("out").exists()
 
 

@@ -35,6 +35,7 @@ from pipelines.prepare import stage as prepare
 from pipelines.study import Run
 from pipelines.train import stage as train
 from tests.pipelines import mini
+from tests.pipelines.receipts import vouch
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,7 @@ def evaluated(tmp_path_factory):
     classifier = weights["decode_head.conv_seg.weight"]
     classifier.normal_(generator=torch.Generator().manual_seed(0))
     save_file(weights, trained.output("train", "weights.safetensors"))
+    vouch(trained.output("train", "weights.safetensors"))
     path = folder / "params/studies/mini.yaml"
     content = json.loads(path.read_text())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import random
 import subprocess
 import sys
@@ -11,7 +13,13 @@ import pytest
 import torch
 
 from pipelines.base.errors import PipelineError
-from pipelines.train.checkpoints import discard, newest_whole, only_one, written_whole
+from pipelines.train.checkpoints import (
+    CheckpointedRunner,
+    discard,
+    newest_whole,
+    only_one,
+    written_whole,
+)
 from tests.pipelines import mini
 
 
@@ -68,6 +76,30 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(work, damage):
     name, (_, warning) = newest(work)
     assert name is None
     assert warning.endswith("none is left")
+
+
+class Planted:
+    """What a pickle makes by running a program."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
+
+
+def test_a_planted_checkpoint_runs_no_code(work, tmp_path):
+    trace = tmp_path / "it_ran"
+    torch.save({"meta": Planted(trace), "state_dict": {}}, work / "iter_12.pth")
+    name, (warning,) = newest(work)
+    assert name == "iter_10.pth"
+    assert "iter_12.pth: this checkpoint is damaged (it holds more than tensors and" in warning
+    assert not trace.exists()
+    with pytest.raises(pickle.UnpicklingError):
+        CheckpointedRunner().load_checkpoint(str(work / "iter_12.pth"))
+    assert not trace.exists()
+    torch.load(work / "iter_12.pth", weights_only=False)
+    assert trace.exists()  # It would have.
 
 
 def test_what_counts_as_whole_loads_as_it_was_saved(work):

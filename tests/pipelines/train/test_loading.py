@@ -6,11 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from mmengine.config import ConfigDict
 
 from pipelines.base.artifacts import read_json
 from pipelines.fetch import stage as fetch
 from pipelines.prepare import stage as prepare
 from pipelines.study import Study
+from pipelines.study.schema import StudyFile
 from pipelines.train import stage as train
 from pipelines.train.hooks import DiagnosticsHook
 from tests.pipelines import mini
@@ -97,3 +99,38 @@ def test_a_batch_is_loaded_as_one():
     assert first[0] != second[0] and first[0] != first[1] - 1
     with pytest.raises(TypeError, match="a whole batch"):
         dataset[7, 0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu", "cores", "runs", "processes", "expected"),
+    [
+        (3, True, 16, 1, 1, 3),
+        ("auto", False, 16, 1, 1, 0),
+        ("auto", True, 16, 1, 1, 8),
+        ("auto", True, 16, 4, 1, 3),
+        ("auto", True, 16, 1, 4, 3),
+        ("auto", True, 2, 4, 1, 1),
+    ],
+)
+def test_workers_that_nobody_numbered_share_the_cores(
+    monkeypatch, asked, gpu, cores, runs, processes, expected
+):
+    from pipelines.running import devices
+    from pipelines.train import loading
+
+    monkeypatch.setattr(loading.torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(loading.os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setenv(devices.AT_ONCE, str(runs))
+    file = mini.study_file() | {"workers": asked, "processes": processes}
+    file["training"] = file["training"] | {"batch_size": 4}
+    assert loading.number_of_workers(StudyFile.model_validate(file)) == expected
+
+
+def test_a_gpu_s_batches_are_pinned_where_workers_load_them(monkeypatch):
+    from pipelines.train import loading
+
+    for workers, gpu, keys in ((0, True, set()), (2, False, set()), (2, True, {"pin_memory"})):
+        monkeypatch.setattr(loading.torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        loader = ConfigDict(num_workers=workers)
+        assert (loading.pinned(loader).keys() - {"num_workers", "prefetch_factor"}) == keys
+        assert ("prefetch_factor" in loading.pinned(loader)) == bool(keys)

@@ -18,6 +18,7 @@ from pipelines.fetch.stage import fetch
 from pipelines.prepare.stage import prepare
 from pipelines.running.curves import read_curves
 from pipelines.train import hooks
+from pipelines.train import stage as train_stage
 from pipelines.train.runner import QuietRunner, register
 from tests.pipelines import mini
 
@@ -203,7 +204,11 @@ def test_a_compiled_backbone_follows_the_plain_one_and_keeps_its_names(trained):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("precision", "fp32", r"precision: .*'float32', 'bf16' or 'fp16' \(got 'fp32'\)"),
+        (
+            "precision",
+            "fp32",
+            r"precision: .*'float32', 'tf32', 'bf16', 'fp16' or 'auto' \(got 'fp32'\)",
+        ),
         ("accumulate", 0, r"accumulate: .*greater than 0"),
         ("compile", "yes", r"compile: .*valid boolean"),
     ],
@@ -222,6 +227,31 @@ def test_options_of_training_leave_finished_evaluations_valid(trained, folder):
 
     before = hashes()
     assert hashes(precision="float32", accumulate=1, compile=False) == before
-    for option in ({"precision": "bf16"}, {"accumulate": 2}, {"compile": True}):
+    for option in (
+        {"precision": "auto"},
+        {"precision": "bf16"},
+        {"accumulate": 2},
+        {"compile": True},
+    ):
         after = hashes(**option)
         assert after[0] != before[0] and after[1] == before[1]
+
+
+def test_what_one_run_compiled_the_others_of_its_study_find(folder, monkeypatch):
+    (folder / f"params/models/{mini.MODEL}.yaml").write_text(json.dumps(ENTRY | {"compile": True}))
+    # Set first, so that what the training sets is taken back.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
+
+    class Stopped(Exception):
+        pass
+
+    def stop(run):
+        raise Stopped
+
+    monkeypatch.setattr("pipelines.train.runner.register", stop)
+    for chosen, expected in (("elsewhere", "elsewhere"), (None, f"{folder}/work/mini/compiled")):
+        if chosen is None:
+            monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+        with pytest.raises(Stopped):
+            train_stage.train(mini.load().runs[0])
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == expected

@@ -142,7 +142,7 @@ def test_weights_of_another_architecture_stop_a_training(project):
 
 def told(study) -> str:
     """What the report's recipe says."""
-    [text] = recipe.recipe(SimpleNamespace(study=study)).parts
+    [text] = recipe.recipe(SimpleNamespace(study=study, runs=[])).parts
     return text.markdown
 
 
@@ -223,6 +223,13 @@ def test_half_of_a_backbone_is_too_little():
     half = {name: state[name] for name in ("stem.weight", "stem.bias", "norm0.weight")}
     with pytest.raises(PipelineError, match=r"3 of 6 .*missing there: norm0 3.*more than half"):
         load_backbone(backbone(), half, "file")
+
+
+def test_a_nan_is_refused():
+    net, state = backbone(), backbone().state_dict()
+    state["norm0.running_var"][2] = float("nan")
+    with pytest.raises(PipelineError, match=r"file: NaN or infinite: norm0.running_var \(1 of 4"):
+        load_backbone(net, state, "file")
 
 
 def test_a_tensor_of_another_shape_is_refused():
