@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
         analyse(study)
         return f"analysed {len(study.runs)} runs in {study.folder('analyse')}"
 
-    return study_command("analyse", stage.__doc__, work, argv)
+    return study_command("analyse", stage.__doc__, work, argv, verify=True)
 
 
 if __name__ == "__main__":

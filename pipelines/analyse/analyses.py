@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 
 from pipelines.analyse import anchors, compactness, drift, long_tail
-from pipelines.base.artifacts import read_json
 from pipelines.base.errors import PipelineError
 from pipelines.base.frames import KEYS, read_csv, write_csv
 from pipelines.compare.statistics import paired_differences, summarise
 from pipelines.evaluate import kept
-from pipelines.study import STUDY_STAGES, Run, Study
+from pipelines.study import STUDY_STAGES, Run, Study, made
 
 _COLUMNS = {
     "measures": [*KEYS, "seed", "metric", "value"],
@@ -51,7 +50,7 @@ class Analyses:
         rows: dict[str, list[pd.DataFrame]] = {name: [] for name in _COLUMNS}
         sampled: _Sampled = {}
         for cell in _cells([run for run in study.runs if run.name in wanted]):
-            read = [(run, kept.read(run.output("evaluate", "analysis.npz"))) for run in cell]
+            read = [(run, kept.of(run)) for run in cell]
             for run, found in read:
                 if found.sample:
                     _check_pixels(run, found, sampled)
@@ -77,11 +76,7 @@ class Analyses:
         tables = {}
         for name in STUDY_STAGES["analyse"]:
             path = study.output("analyse", name)
-            if not path.is_file():
-                raise PipelineError(
-                    f"{path}: not found; run python -m pipelines.analyse --study {study.argument}"
-                )
-            tables[path.stem] = read_csv(path)
+            tables[path.stem] = read_csv(path, remedy=study.again("analyse"))
         return cls(tables)
 
     def write(self, folder: Path) -> None:
@@ -113,10 +108,10 @@ def _tables_of(read: Sequence[tuple[Run, kept.Analysis]]) -> dict[str, list[pd.D
     """The rows of one method's runs, by table."""
     rows: dict[str, list[pd.DataFrame]] = {name: [] for name in _COLUMNS}
     some, _ = read[0]
-    info = read_json(some.dataset.info)
+    info = made.info(some.dataset)
     keys = {"dataset": some.dataset.name, "model": some.model, "method": some.method}
     for run, found in read:
-        metrics = read_json(run.output("evaluate", "metrics.json"))
+        metrics = made.metrics(run)
         log = anchors.history(found)
         measured = (
             compactness.measures(found) | long_tail.measures(metrics, info) | anchors.measures(log)

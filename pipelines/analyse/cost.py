@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from pipelines.base.artifacts import read_json
 from pipelines.base.frames import KEYS
 from pipelines.compare.inference import t_interval
 from pipelines.evaluate import kept
-from pipelines.study import Run
+from pipelines.study import Run, made
 
 _SAR = "sar.mmseg:apply_sar"
 
@@ -25,7 +24,7 @@ def measured(runs: Sequence[Run]) -> pd.DataFrame:
     """Columns `KEYS`, seed, device, metric and value, of the runs whose runtime.json says it."""
     rows = []
     for run in runs:
-        runtime = read_json(run.output("train", "runtime.json"))
+        runtime = made.runtime(run, "train")
         device, per_iteration = runtime.get("device", "unknown"), 1000 / run.training.iterations
         for metric, key, factor in (
             ("wall_ms", "wall_seconds", per_iteration),
@@ -69,7 +68,7 @@ def added_parameters(runs: Sequence[Run]) -> dict[tuple[str, str, str], int]:
         keys = (run.dataset.name, run.model, run.method)
         if run.spec.plugin != _SAR or keys in counts:
             continue
-        found = kept.read(run.output("evaluate", "analysis.npz"))
+        found = kept.of(run)
         if found.anchors is not None:
             built = SemanticAnchorRegularizer(*found.anchors.shape)
             counts[keys] = sum(parameter.numel() for parameter in built.parameters())

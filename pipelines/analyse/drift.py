@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import procrustes
 
 from pipelines.analyse.compactness import class_means
 from pipelines.base.frames import KEYS
@@ -24,50 +24,68 @@ from pipelines.evaluate.kept import Analysis
 MIN_SEEDS = 3
 
 
-def gram_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """1 - linear CKA of two sets of class means (P, C) and (P, D), in [0, 1].
+@dataclass(frozen=True)
+class Shape:
+    """What no shift, rotation or scale of the features changes of P class means."""
+
+    gram: np.ndarray
+    """(P, P): products of the centred means."""
+    norm: float
+    """Frobenius norm of `gram`."""
+    points: np.ndarray
+    """(P, P): the centred means, turned into the few dimensions that so few points span; norm 1."""
+
+    @classmethod
+    def of(cls, means: np.ndarray) -> Shape | None:
+        """That of class means (P, C); None where all are equal."""
+        if not np.ptp(means, axis=0).any():
+            return None
+        centred = means - means.mean(axis=0)
+        left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
+        points = np.pad(left * lengths, ((0, 0), (0, len(means) - len(lengths))))
+        gram = centred @ centred.T
+        return cls(gram, float(np.linalg.norm(gram)), points / np.linalg.norm(points))
+
+
+def gram_distance(a: Shape, b: Shape) -> float:
+    """1 - linear CKA of two sets of class means, in [0, 1].
 
     CKA is the cosine of the two Gram matrices of the centred means (Kornblith et al. 2019; as the
     similarity of dissimilarity matrices, Kriegeskorte et al. 2008). A Gram matrix holds all lengths
-    and angles between classes, and no rotation of the features changes it. NaN where all means of a
-    set are equal.
+    and angles between classes, and no rotation of the features changes it.
     """
-    gram_a, gram_b = _gram(a), _gram(b)
-    norms = np.linalg.norm(gram_a) * np.linalg.norm(gram_b)
-    if not norms:
-        return math.nan
-    return float(np.clip(1 - np.sum(gram_a * gram_b) / norms, 0, 1))
+    return float(np.clip(1 - np.sum(a.gram * b.gram) / (a.norm * b.norm), 0, 1))
 
 
-def procrustes_disparity(a: np.ndarray, b: np.ndarray) -> float:
-    """What is left of the squared distance of class means (P, C) and (P, D), in [0, 1].
+def procrustes_disparity(a: Shape, b: Shape) -> float:
+    """What is left of the squared distance of two sets of class means, in [0, 1].
 
     After both were centred and scaled to norm 1, and one was turned and scaled upon the other as
-    well as it goes (Gower 1975; `scipy.spatial.procrustes`). NaN where all means of a set are
-    equal.
+    well as it goes (Gower 1975; as `scipy.spatial.procrustes` has it).
     """
-    if not (np.ptp(a, axis=0).any() and np.ptp(b, axis=0).any()):
-        return math.nan
-    return float(np.clip(procrustes(_coordinates(a), _coordinates(b))[2], 0, 1))
+    fit = np.linalg.svd(a.points.T @ b.points, compute_uv=False).sum()
+    return float(np.clip(1 - fit**2, 0, 1))
 
 
 def distances(analyses: Mapping[int, Analysis]) -> pd.DataFrame:
     """Distances of all pairs of seeds of one method.
 
     Args:
-        analyses: by seed; those without class means are left out.
+        analyses: by seed; those without class means, or whose means are all equal, are left
+            out.
 
     Returns:
         Columns seed_a, seed_b, measure, value.
     """
     means = {seed: found for seed, a in analyses.items() if (found := class_means(a)) is not None}
+    shapes = [(seed, classes, Shape.of(each)) for seed, (classes, each) in means.items()]
     rows = []
-    for (seed_a, (classes_a, a)), (seed_b, (classes_b, b)) in combinations(means.items(), 2):
-        if not np.array_equal(classes_a, classes_b):
+    for (seed_a, classes_a, a), (seed_b, classes_b, b) in combinations(shapes, 2):
+        if a is None or b is None or not np.array_equal(classes_a, classes_b):
             continue
         rows.append((seed_a, seed_b, "gram", gram_distance(a, b)))
         rows.append((seed_a, seed_b, "procrustes", procrustes_disparity(a, b)))
-    return pd.DataFrame(rows, columns=["seed_a", "seed_b", "measure", "value"]).dropna()
+    return pd.DataFrame(rows, columns=["seed_a", "seed_b", "measure", "value"])
 
 
 def compared(drift: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -113,18 +131,6 @@ def pseudo_values(matrix: np.ndarray) -> np.ndarray:
     mean = _mean_of_pairs(matrix)
     left_out = (n * mean - 2 * of_seed) / (n - 2)
     return n * mean - (n - 1) * left_out
-
-
-def _gram(means: np.ndarray) -> np.ndarray:
-    centred = means - means.mean(axis=0)
-    return centred @ centred.T
-
-
-def _coordinates(means: np.ndarray) -> np.ndarray:
-    """(P, P): the centred means, turned into the few dimensions that so few points span."""
-    left, lengths, _ = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
-    found = left * lengths
-    return np.pad(found, ((0, 0), (0, len(means) - found.shape[1])))
 
 
 def _matrix(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -15,8 +15,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines.analyse.analyses import Analyses
+from pipelines.running import custody
+from pipelines.running.custody import Made
 from pipelines.running.finished import all_finished
-from pipelines.running.stage import writing
+from pipelines.running.ownership import claim
+from pipelines.running.stage import only_writer, writing
 from pipelines.study import Study
 
 
@@ -30,12 +33,16 @@ def inputs(study: Study) -> list[Path]:
     ]
 
 
+@only_writer("analyse")
 def analyse(study: Study) -> None:
     """Write the analyses of `study`.
 
     Raises:
-        PipelineError: when a run is not finished.
+        PipelineError: when a run is not finished, or what prepare said of a data set was changed.
     """
+    claim(study)
     runs = all_finished(study)
+    for dataset in study.datasets.values():
+        custody.require(Made("prepare", dataset), [dataset.info])
     with writing("analyse", study, inputs(study)) as outputs:
         Analyses.of(study, runs).write(outputs.folder)

@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
         compare(study)
         return f"compared {len(study.runs)} runs in {study.folder('compare')}"
 
-    return study_command("compare", stage.__doc__, work, argv)
+    return study_command("compare", stage.__doc__, work, argv, verify=True)
 
 
 if __name__ == "__main__":

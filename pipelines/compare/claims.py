@@ -19,7 +19,7 @@ REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
 
 RULE = {
-    NOT_RUN: "a pair of runs that the claim needs is missing, or has no such score; nothing is "
+    NOT_RUN: "a run of the study is missing, or one of the claim has no such score; nothing is "
     "tested.",
     REPRODUCED: "the mean difference is beyond the margin in the claimed direction, and p after "
     f"Holm is at most {ALPHA}. The test is against the margin: of the differences less the margin. "
@@ -33,11 +33,13 @@ RULE = {
 """When each verdict is given."""
 
 
-def assess(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
+def assess(study: Study, scores: pd.DataFrame, missing: int = 0) -> pd.DataFrame:
     """Test and judge the claims of `study`.
 
     Args:
         scores: one row a finished run and metric: dataset, model, method, seed, metric, value.
+        missing: how many runs of the study are not finished; with any, no claim is judged, so that
+            nobody stops a study at what it looks like on the way.
 
     Returns:
         One row a test, in study order: claim, dataset, model, method, against, metric, direction,
@@ -46,12 +48,15 @@ def assess(study: Study, scores: pd.DataFrame) -> pd.DataFrame:
         p_smallest (the least that p_holm can be with so many pairs), verdict and reason. What is
         not run has no numbers after n but p_smallest: a test is made once, on all its pairs.
     """
-    rows = [_measured(claimed, scores) for claimed in study.claims]
+    rows = [_measured(claimed, scores, whole=not missing) for claimed in study.claims]
     table = pd.DataFrame(rows, columns=_COLUMNS)
     table["p_holm"] = holm(table["p"])
     table["p_smallest"] = smallest_adjusted_p(study)
+    lacking = f"{missing} of the study's {len(study.runs)} runs are missing"
     judged = [
-        judge(
+        (NOT_RUN, lacking)
+        if missing
+        else judge(
             pairs=row.pairs,
             n=row.n,
             direction=row.direction,
@@ -122,14 +127,14 @@ _COLUMNS = [
 ]
 
 
-def _measured(claimed: Claimed, scores: pd.DataFrame) -> tuple:
+def _measured(claimed: Claimed, scores: pd.DataFrame, *, whole: bool) -> tuple:
     claim = claimed.claim
     differences = _differences(claimed, scores)
     stated = (
         *(claimed.name, claimed.dataset, claimed.model, claim.method, claimed.against),
         *(claim.metric, claim.direction, claim.margin, len(claimed.seeds), len(differences)),
     )
-    if len(differences) < len(claimed.seeds):
+    if not whole or len(differences) < len(claimed.seeds):
         return (*stated, *[math.nan] * 5)
     std = np.std(differences, ddof=1) if len(differences) > 1 else math.nan
     p = claim_p(differences, claim.direction, claim.margin)

@@ -10,14 +10,15 @@ from typing import Any
 import pandas as pd
 
 from pipelines.base import metric_names
-from pipelines.base.artifacts import read_json
-from pipelines.base.errors import PipelineError
-from pipelines.base.frames import KEYS, read_csv, write_csv
+from pipelines.base.artifacts import canonical_json
+from pipelines.base.frames import KEYS, read_confusion, read_csv, write_csv
 from pipelines.compare.claims import assess
 from pipelines.compare.statistics import paired_differences, summarise
-from pipelines.study import Run, Study
+from pipelines.study import SUMMARY, Run, Study, made
 
 _POINTS = [*KEYS, "seed", "iteration", "metric", "value"]
+CURVE_POINTS = 200
+"""Of a run's curve of one metric, spread evenly; the run's own table has all."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Comparison:
             runs=scores,
             summary=summarise(scores, [*KEYS, "metric"]),
             paired=paired_differences(scores, study.file.baseline),
-            claims=assess(study, scores),
+            claims=assess(study, scores, missing=len(study.runs) - len(runs)),
             curves=summarise(points, [*KEYS, "iteration", "metric"]),
             confusion=summarise(shares, [*KEYS, "truth", "prediction"]),
         )
@@ -70,6 +71,11 @@ class Comparison:
         """Write the files; equal tables give equal bytes."""
         for field in fields(self):
             write_csv(getattr(self, field.name), folder / f"{field.name}.csv")
+        means: dict[str, Any] = {}
+        for row in self.summary[self.summary["metric"] == "mIoU"].itertuples():
+            models = means.setdefault(row.dataset, {})
+            models.setdefault(row.model, {})[row.method] = round(row.mean, 2)
+        (folder / SUMMARY).write_text(canonical_json(means), encoding="utf-8")
 
 
 def flat_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -94,8 +100,7 @@ def _keys(run: Run) -> dict[str, str]:
 
 
 def _scores(run: Run) -> pd.DataFrame:
-    path = run.output("evaluate", "metrics.json")
-    metrics = read_json(path)
+    metrics = made.metrics(run)
     # metrics.json sorts its keys; classes belong in the order of the data card.
     classes = [metric_names.of_class(name) for name in run.dataset.card.classes]
     scores = flat_scores(metrics)
@@ -108,28 +113,31 @@ def _scores(run: Run) -> pd.DataFrame:
 
 def _curves(run: Run) -> pd.DataFrame:
     path = run.output("train", "curves.csv")
-    if not path.is_file():
-        raise PipelineError(f"{path}: not found; run python -m pipelines.train --run {run.name}")
-    points = pd.read_csv(path).melt("iteration", var_name="metric").dropna(subset="value")
-    points = points.sort_values("iteration", kind="stable")
+    table = read_csv(path, (), needs=("iteration",), remedy=run.again("train"))
+    points = table.melt("iteration", var_name="metric").dropna(subset="value")
+    points = _thinned(points.sort_values("iteration", kind="stable"))
     return points.assign(**_keys(run), seed=run.seed)
 
 
+def _thinned(points: pd.DataFrame) -> pd.DataFrame:
+    """The first of each of CURVE_POINTS equal stretches of every metric, and its last point."""
+    metrics = points.groupby("metric")
+    place, count = metrics.cumcount(), metrics["value"].transform("size")
+    stretch = place * CURVE_POINTS // count
+    begins = stretch != (place - 1) * CURVE_POINTS // count
+    return points[begins | (place == count - 1)]
+
+
 def _shares(run: Run) -> pd.DataFrame:
-    path = run.output("evaluate", "confusion.csv")
-    if not path.is_file():
-        raise PipelineError(f"{path}: not found; run python -m pipelines.evaluate --run {run.name}")
-    pixels = pd.read_csv(path, dtype={"truth": str}, keep_default_na=False).set_index("truth")
+    path, classes = run.output("evaluate", "confusion.csv"), run.dataset.card.classes
+    counts = read_confusion(path, classes, run.again("evaluate"))
+    names = pd.Index(classes, name="truth")
+    pixels = pd.DataFrame(counts, index=names, columns=names.rename("prediction"))
     pixels = pixels[pixels.sum(axis="columns") > 0]
     shares = 100 * pixels.div(pixels.sum(axis="columns"), axis="index")
-    shares = shares.reset_index().melt("truth", var_name="prediction")
+    shares = shares.T.stack().rename("value").reset_index()[["truth", "prediction", "value"]]
     return shares.assign(**_keys(run), seed=run.seed)
 
 
 def _read(study: Study, stem: str) -> pd.DataFrame:
-    path = study.output("compare", f"{stem}.csv")
-    if not path.is_file():
-        raise PipelineError(
-            f"{path}: not found; run python -m pipelines.compare --study {study.argument}"
-        )
-    return read_csv(path)
+    return read_csv(study.output("compare", f"{stem}.csv"), remedy=study.again("compare"))

@@ -7,6 +7,7 @@ intervals cover and tests err is simulated in `benchmarks/coverage.py`.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -18,6 +19,7 @@ ALPHA = 0.05
 
 _SEED = 0
 _FLIPS = 99_999
+_BLOCKS = 64  # of flips, so that only a part of them stands in memory as floats
 _EXACT = 20  # pairs: half a million sums
 _TOLERANCE = 1e-12  # of the sum of magnitudes; rounding is far below, differences that count above
 
@@ -85,14 +87,27 @@ def sign_flip_p(differences: ArrayLike) -> float:
     limit = abs(values.sum()) - _TOLERANCE * np.abs(values).sum()
     if values.size > _EXACT:
         # Sorted, so that equal numbers in any order meet the same signs.
-        signs = np.random.default_rng(_SEED).choice([-1.0, 1.0], (_FLIPS, values.size))
-        sums = signs @ np.sort(np.abs(values))
-        return float((np.count_nonzero(np.abs(sums) >= limit) + 1) / (_FLIPS + 1))
+        magnitudes = np.sort(np.abs(values))
+        as_far = sum(
+            np.count_nonzero(np.abs(signs @ magnitudes) >= limit)
+            for signs in np.array_split(_signs(values.size), _BLOCKS)
+        )
+        return float((as_far + 1) / (_FLIPS + 1))
     # One sign may stay: a flip of all of them leaves the distance from zero as it is.
     sums = values[:1]
     for value in values[1:]:
         sums = np.concatenate([sums + value, sums - value])
     return float(np.mean(np.abs(sums) >= limit))
+
+
+@functools.lru_cache(maxsize=2)
+def _signs(n: int) -> np.ndarray:
+    """Random assignments of signs (flips, n), int8: drawn once for all tests of so many pairs."""
+    random = np.random.default_rng(_SEED)
+    signs = np.empty((_FLIPS, n), np.int8)
+    for block in np.array_split(signs, _BLOCKS):  # views
+        block[:] = random.choice(np.array([-1, 1], np.int8), block.shape)
+    return signs
 
 
 def smallest_p(n: int) -> float:

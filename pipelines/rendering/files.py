@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.base.frames import write_csv
 from pipelines.rendering import style, tables
+from pipelines.rendering.inert import inert
 from pipelines.rendering.parts import Drawing, Part, Pictures, Report, Section, Table
 
 TABLES, FIGURES, RUNTIME = "tables", "figures", "runtime"
@@ -70,7 +71,7 @@ def drawing_of(part: Part) -> Table | Drawing | None:
 
 def table_page(table: Table) -> str:
     """A table as Markdown with its caption, to stand on its own anywhere."""
-    return f"{tables.markdown(table.shown, table.strong)}\n{table.caption}\n"
+    return inert(f"{tables.markdown(table.shown, table.strong)}\n{table.caption}\n")
 
 
 def _write_table(table: Table, folder: Path) -> None:

@@ -18,9 +18,13 @@ from PIL import Image
 from pipelines.rendering import files, numbers, svg
 from pipelines.rendering.parts import Drawing, Picture, Report, Section, Table, Verdicts
 
-_MARKDOWN = MarkdownIt("commonmark", {"html": False})
+# Names stand in what it reads: no HTML, no image that a name has brought from elsewhere.
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).disable("image")
 _HEADERS = ("method", "class", "claim")
 """Columns that name a row, before the first of all."""
+
+# Roles too: a table that a phone shows as cards is none to a browser any more.
+_HEADER, _CELL = Markup('th scope="row" role="rowheader"'), Markup('td role="cell"')
 
 _SPREAD = re.compile(r"(?P<mean>[+-]?\d+(?:\.(?P<decimals>\d+))?) ± (?P<spread>\d+(?:\.\d+)?)")
 
@@ -55,7 +59,7 @@ def render(report: Report, folder: Path) -> str:
         kind=lambda part: type(part).__name__.lower(),
         links=files.links,
         rows=lambda table: _rows(table, places),
-        columns=lambda table: zip(table.shown.columns, numbers.numeric(table.shown), strict=True),
+        columns=_columns,
         figure=lambda section, part: _figure(section, part, folder),
         picture=_picture,
     )
@@ -80,11 +84,24 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _columns(table: Table) -> list[tuple[str, bool]]:
+    """The columns that the page shows, and whether they hold numbers.
+
+    A data set or model that is the same in all rows only takes room; it is in the files.
+    """
+    pairs = zip(table.shown.columns, numbers.numeric(table.shown), strict=True)
+    return [
+        (name, number)
+        for name, number in pairs
+        if name not in ("data set", "model") or table.shown[name].nunique() > 1
+    ]
+
+
 def _rows(table: Table, places: set[str]) -> list[dict[str, Any]]:
     """Each row's id and cells, with the links that lead to a place in this page."""
     aligned = _aligned(table)
-    numerical = dict(zip(table.shown.columns, numbers.numeric(table.shown), strict=True))
-    header = next((name for name in _HEADERS if name in table.shown), table.shown.columns[0])
+    numerical = dict(_columns(table))
+    header = next((name for name in _HEADERS if name in numerical), next(iter(numerical), ""))
     rows = []
     for number in range(len(table.shown)):
         anchors = table.anchors[number] if number < len(table.anchors) else {}
@@ -92,13 +109,14 @@ def _rows(table: Table, places: set[str]) -> list[dict[str, Any]]:
             anchors = dict.fromkeys(table.shown.columns, anchors)
         cells = [
             {
-                "tag": Markup('th scope="row"') if column == header else "td",
+                "tag": _HEADER if column == header else _CELL,
+                "label": column,
                 "html": aligned[column][number],
                 "kind": _kind(column, table.shown[column].iloc[number], numerical[column]),
                 "strong": (number, column) in table.strong,
                 "anchor": anchor if (anchor := anchors.get(column)) in places else None,
             }
-            for column in table.shown.columns
+            for column in numerical
         ]
         rows.append({"id": table.ids[number] if number < len(table.ids) else "", "cells": cells})
     return rows

@@ -5,22 +5,29 @@ from __future__ import annotations
 from functools import singledispatch
 
 from pipelines.rendering import files
+from pipelines.rendering.inert import inert
 from pipelines.rendering.parts import Drawing, Pictures, Report, Section, Table, Text, Verdicts
+
+_IN_BRACKETS = str.maketrans({"[": "(", "]": ")", "<": "(", ">": ")", "\\": "/", "`": "'"})
+"""What would end an alternative text, or be more than text in it."""
 
 
 def render(report: Report) -> str:
     """The page; it links to the files that lie beside it, and leaves out what no replay repeats."""
     sections = [section for section in report.sections if section.reproducible]
-    blocks = [f"# {report.title}", *(text.markdown.strip() for text in report.lead)]
+    blocks = [inert(f"# {report.title}"), *(inert(text.markdown.strip()) for text in report.lead)]
     summary = [
-        f"- {judged.claim}: **{judged.verdict}**"
+        f"- {judged.claim}: **{judged.verdict}** ({judged.numbers})"
         for section in sections
         for part in section.parts
         if isinstance(part, Verdicts)
         for judged in part.judged
     ]
     if summary:
-        blocks += ["What became of the claims that were made before the runs:", "\n".join(summary)]
+        blocks += [
+            "What became of the claims that were made before the runs:",
+            inert("\n".join(summary)),
+        ]
     for section in sections:
         blocks += [f"## {section.title}", *(_block(part, section) for part in section.parts)]
     left_out = [section.title for section in report.sections if not section.reproducible]
@@ -36,7 +43,7 @@ def _block(part: object, section: Section) -> str:
 
 @_block.register
 def _(part: Text, section: Section) -> str:
-    return part.markdown.strip()
+    return inert(part.markdown.strip())
 
 
 @_block.register
@@ -47,9 +54,8 @@ def _(part: Table, section: Section) -> str:
 @_block.register
 def _(part: Drawing, section: Section) -> str:
     also = files.links(section, part)
-    # Brackets end an alternative text.
-    alternative = part.alternative.replace("[", "(").replace("]", ")")
-    return f"![{alternative}]({also['PNG']})\n\n{part.caption} {_also(part, section)}"
+    alternative = part.alternative.translate(_IN_BRACKETS)
+    return f"![{alternative}]({also['PNG']})\n\n{inert(part.caption)} {_also(part, section)}"
 
 
 @_block.register
@@ -60,9 +66,11 @@ def _(part: Pictures, section: Section) -> str:
 @_block.register
 def _(part: Verdicts, section: Section) -> str:
     # Good and bad news are told in the same words.
-    return "\n".join(
-        f"- {judged.claim}: **{judged.verdict}**; {judged.claimed}. {judged.found}."
-        for judged in part.judged
+    return inert(
+        "\n".join(
+            f"- {judged.claim}: **{judged.verdict}**; {judged.claimed}. {judged.found}."
+            for judged in part.judged
+        )
     )
 
 

@@ -79,6 +79,8 @@ class Verdict:
     claimed: str
     found: str
     """Both in sentences."""
+    numbers: str
+    """The difference that was found, for a card."""
 
 
 @dataclass(frozen=True)

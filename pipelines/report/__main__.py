@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from pipelines.base.reading import read_text
 from pipelines.report import stage
 from pipelines.report.stage import partial_folder, report, report_partial, show
 from pipelines.running.cli import guarded, stage_parser
@@ -11,7 +12,7 @@ from pipelines.study import Study
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = stage_parser("report", stage.__doc__)
+    parser = stage_parser("report", stage.__doc__, verify=True)
     parser.add_argument(
         "--partial",
         action="store_true",
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             report(study)
             missing, folder = [], study.folder("report")
-        print((folder / "table.md").read_text(encoding="utf-8"))
+        print(read_text(folder / "table.md"))
         for run in missing:
             print(f"missing: {run.name}", file=sys.stderr)
         print(f"report: {folder / 'index.html'}")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from pipelines.analyse.analyses import Analyses
-from pipelines.base.artifacts import read_json
 from pipelines.base.frames import write_csv
 from pipelines.compare.comparison import Comparison
 from pipelines.rendering import files, html, markdown, style
@@ -17,7 +16,7 @@ from pipelines.rendering.parts import Report, Section
 from pipelines.report import gallery
 from pipelines.report.findings import findings
 from pipelines.report.gallery import Panel
-from pipelines.report.material import Material, labels
+from pipelines.report.material import Material, incomplete, labels
 from pipelines.report.sections import (
     claims,
     classes,
@@ -26,13 +25,15 @@ from pipelines.report.sections import (
     cost,
     curves,
     features,
+    gain,
     lead,
     predictions,
     provenance,
     published_numbers,
     recipe,
+    sweep,
 )
-from pipelines.study import Run, Study
+from pipelines.study import Run, Study, made
 
 
 def shown_runs(study: Study, runs: Sequence[Run]) -> dict[Panel, list[Run]]:
@@ -51,21 +52,25 @@ def shown_runs(study: Study, runs: Sequence[Run]) -> dict[Panel, list[Run]]:
 
 def sections(material: Material) -> list[Section]:
     """All that the report says, in order."""
-    found = [
+    found = material.comparison
+    lacking = incomplete(material.study, material.runs)
+    every = [
         comparison.comparison(material),
+        gain.section(material),
+        sweep.section(material),
         claims.claims(material),
         controls.controls(material),
         *published_numbers.sections(material.study, material.comparison.summary),
         classes.classes(material),
         predictions.predictions(material),
         features.features(material),
-        *findings(material.study, material.analyses),
+        *([] if lacking else findings(material.study, material.analyses, found.curves)),
         curves.curves(material),
         recipe.recipe(material),
         cost.section(material.study, material.runs, labels(material.study)),
         *provenance.sections(material.study, material.runs),
     ]
-    return [section for section in found if section is not None]
+    return [section for section in every if section is not None]
 
 
 def write_files(
@@ -76,7 +81,8 @@ def write_files(
     earlier = [study.output("report", "gallery.npz"), study.published / "gallery.npz"]
     images = gallery.collect(shown, study.file.evaluation.gallery, earlier)
     gallery.write(images, folder / "gallery.npz")
-    data = {name: read_json(dataset.info) for name, dataset in study.datasets.items()}
+    datasets = {run.dataset.name: run.dataset for run in runs}
+    data = {name: made.info(dataset) for name, dataset in datasets.items()}
     material = Material(study, runs, comparison, analyses, data, images, shown)
     with style.drawing():
         content = Report(study.file.title, lead.lead(material), sections(material))

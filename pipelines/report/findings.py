@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from pipelines.analyse.analyses import Analyses
 from pipelines.rendering.parts import Section, Text
 from pipelines.report.material import labels
@@ -17,17 +19,20 @@ _WHY = {
 """What a section is missing, when there is nothing to tell."""
 
 
-def findings(study: Study, analyses: Analyses) -> list[Section]:
+def findings(study: Study, analyses: Analyses, curves: pd.DataFrame | None = None) -> list[Section]:
     """The sections, each with its answer, or with the reason why it has none.
 
     A function of the tables alone. Draw, and save the drawings, inside `style.drawing()`.
+
+    Args:
+        curves: as compare writes them, for what a method's losses were over time.
     """
     tables, methods, baseline = analyses.tables, labels(study), study.file.baseline
     sections = {
         "Compactness and separability": compactness.section(tables, methods, baseline),
         "The long tail": long_tail.section(tables, methods, baseline),
         "Prototype drift": drift.section(tables, methods, baseline),
-        "Anchors over time": anchors.section(tables, methods),
+        "Anchors over time": anchors.section(tables, methods, curves),
     }
     left_out = _left_out(analyses)
     shown = [

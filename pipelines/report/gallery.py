@@ -8,7 +8,6 @@ predictions and the data are not.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +17,15 @@ from PIL import Image
 
 from pipelines.base.artifacts import sha256_file
 from pipelines.base.errors import PipelineError
+from pipelines.base.large_images import allow_large_images
+from pipelines.base.reading import npz_names, parse_json, read_npz, reading
 from pipelines.evaluate import kept
 from pipelines.study import Run
 
 LARGEST = 320
 """Pixels along the longer side of an image in the gallery, at most."""
+
+_REMEDY = "delete it, and make the report again"
 
 _GREY = 128
 """In the place of an image that the data card withholds."""
@@ -90,8 +93,7 @@ def predicted_images(run: Run) -> list[str]:
     path = run.output("evaluate", "predictions.npz")
     if not path.is_file():
         return []
-    with np.load(path, allow_pickle=False) as arrays:
-        return arrays.files
+    return npz_names(path, run.again("evaluate"))
 
 
 def choose(scores: np.ndarray, wanted: int) -> list[tuple[int, str]]:
@@ -130,14 +132,14 @@ def collect(runs: Mapping[Panel, Sequence[Run]], wanted: int, earlier: Sequence[
         earlier: a gallery.npz each, for what cannot be had here any more; they need not be there.
 
     Raises:
-        PipelineError: when an image of the split is missing.
+        PipelineError: when an image of the split is missing, or a file is damaged.
     """
-    before = [read(path) for path in earlier if path.is_file()]
     gallery = {}
     for panel, chosen in runs.items():
         shown = _panel(chosen, wanted)
         if not shown.scenes and wanted:
             sources = _sources(chosen)
+            before = (read(path) for path in earlier if path.is_file())
             of_these = (old[panel] for old in before if panel in old)
             shown = next((old for old in of_these if old.sources == sources), shown)
         withheld = any(run.dataset.card.withheld_images for run in chosen)
@@ -165,7 +167,7 @@ def _panel(runs: Sequence[Run], wanted: int) -> ShownScenes:
     if not runs:
         return _NOTHING
     everywhere = set.intersection(*(set(stems) for stems in names if stems))
-    analyses = [kept.read(run.output("evaluate", "analysis.npz")) for run in runs]
+    analyses = [kept.of(run) for run in runs]
     if any(each.form == "none" for each in analyses):
         return _NOTHING
     stems = analyses[0].stems
@@ -181,8 +183,9 @@ def _scene(runs: Sequence[Run], stem: str, part: str, scores: np.ndarray) -> Sce
     image, truth = (_pixels(runs[0], kind, stem) for kind in ("images", "labels"))
     predictions = {}
     for run in runs:
-        with np.load(run.output("evaluate", "predictions.npz"), allow_pickle=False) as arrays:
-            predictions[run.method] = smaller(arrays[stem])
+        path = run.output("evaluate", "predictions.npz")
+        arrays = read_npz(path, run.again("evaluate"), [stem])
+        predictions[run.method] = smaller(arrays[stem])
     by_method = {run.method: float(score) for run, score in zip(runs, scores, strict=True)}
     return Scene(stem, part, smaller(image), smaller(truth), predictions, by_method)
 
@@ -203,10 +206,9 @@ def _pixels(run: Run, kind: str, stem: str) -> np.ndarray:
     paths = [folder / f"{stem}{suffix}" for suffix in (".png", ".jpg")]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
-        raise PipelineError(
-            f"{paths[0]}: not found; run python -m pipelines.prepare --dataset {run.dataset.name}"
-        )
-    with Image.open(path) as picture:
+        raise PipelineError(f"{paths[0]}: not found; {run.dataset.again('prepare')}")
+    allow_large_images()
+    with reading(path, "image", run.dataset.again("prepare")), Image.open(path) as picture:
         return np.asarray(picture.convert("RGB") if kind == "images" else picture)
 
 
@@ -239,19 +241,15 @@ def read(path: Path) -> Gallery:
     Raises:
         PipelineError: when the file is missing or not whole.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-            panels = json.loads(arrays["panels"].item())
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise PipelineError(f"{path}: not a gallery ({error}); make the report again") from error
-    return {
-        (panel["dataset"], panel["model"]): ShownScenes(
-            [_read_scene(scene, arrays) for scene in panel["scenes"]],
-            *(panel[name] for name in ("seed", "ranked", "images", "sources")),
-        )
-        for panel in panels
-    }
+    arrays = read_npz(path, _REMEDY)
+    with reading(path, "gallery", _REMEDY):
+        return {
+            (panel["dataset"], panel["model"]): ShownScenes(
+                [_read_scene(scene, arrays) for scene in panel["scenes"]],
+                *(panel[name] for name in ("seed", "ranked", "images", "sources")),
+            )
+            for panel in parse_json(arrays["panels"].item())
+        }
 
 
 def _read_scene(scene: Mapping, arrays: Mapping[str, np.ndarray]) -> Scene:

@@ -29,6 +29,11 @@ KINDS = {
         "these runs choose hyper-parameters. Their scores favour whatever was chosen and are no "
         "result.",
     ),
+    "sensitivity": (
+        "Sensitivity to a setting",
+        "these runs describe how scores depend on a setting. Nothing is chosen by them and nothing "
+        "is claimed.",
+    ),
 }
 """What each kind of study is called, and what that means."""
 
@@ -47,6 +52,13 @@ class Material:
     gallery: Gallery
     shown: Mapping[Panel, Sequence[Run]]
     """For each data set and model, the compared methods' runs of the seed that is looked at."""
+
+
+def incomplete(study: Study, runs: Sequence[Run]) -> str:
+    """A sentence where runs are missing, else nothing."""
+    if len(runs) == len(study.runs):
+        return ""
+    return f"Incomplete: {len(runs)} of {len(study.runs)} runs."
 
 
 def labels(study: Study, *, control: bool | None = None) -> dict[str, str]:

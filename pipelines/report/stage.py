@@ -14,23 +14,34 @@ from pathlib import Path
 from pipelines.analyse.analyses import Analyses
 from pipelines.base.artifacts import Stopwatch, sha256_folder, staged
 from pipelines.base.errors import PipelineError
+from pipelines.base.reading import read_text
 from pipelines.compare.comparison import Comparison
 from pipelines.rendering import files
 from pipelines.report.contents import shown_runs, write_files
 from pipelines.report.gallery import predicted_images
-from pipelines.running.finished import all_finished, finished
-from pipelines.running.stage import writing
-from pipelines.study import REFERENCE, STUDY_STAGES, VIEWS, Run, Study
+from pipelines.running import custody
+from pipelines.running.custody import Made
+from pipelines.running.finished import all_finished, finished, require_comparable
+from pipelines.running.ownership import check_owner, claim
+from pipelines.running.stage import only_writer, writing
+from pipelines.study import REFERENCE, STUDY_STAGES, SUMMARY, VIEWS, Run, Study
 
 
+@only_writer("report")
 def report(study: Study) -> None:
     """Write the report of a study whose runs are all finished and compared.
 
     Raises:
-        PipelineError: when a run is not finished, or compare or analyse has not run.
+        PipelineError: when a run is not finished, compare or analyse has not run on these runs, or
+            a file of them is not as its receipt says.
     """
     watch = Stopwatch()
+    claim(study)
     runs = all_finished(study)
+    _check_data(study, runs)
+    for stage in ("compare", "analyse"):
+        names = [name for name in STUDY_STAGES[stage] if name != SUMMARY]  # As summary.csv is.
+        custody.require(Made(stage, study), [study.output(stage, name) for name in names])
     comparison, analyses = Comparison.read(study), Analyses.read(study)
     with writing("report", study, inputs(study), views=VIEWS, watch=watch) as outputs:
         write_files(study, runs, comparison, analyses, outputs.folder)
@@ -42,17 +53,29 @@ def report_partial(study: Study) -> list[Run]:
     """Write what the finished runs give into `partial_folder`; returns the runs that are missing.
 
     Raises:
-        PipelineError: when no run is finished.
+        PipelineError: when no run is finished, or those that are were trained on different data.
     """
+    check_owner(study)
     runs = [run for run in study.runs if finished(run)]
     if not runs:
         raise PipelineError(
             f"study {study.name!r}: none of its {len(study.runs)} runs is finished, so there is "
             "nothing to report"
         )
+    require_comparable(runs)
+    _check_data(study, runs)
     with staged(partial_folder(study)) as scratch:
         write_files(study, runs, Comparison.of(study, runs), Analyses.of(study, runs), scratch)
-    return [run for run in study.runs if run not in runs]
+    reported = {run.name for run in runs}
+    return [run for run in study.runs if run.name not in reported]
+
+
+def _check_data(study: Study, runs: list[Run]) -> None:
+    """Refuse data that are not as their receipts say; of images where some will be shown."""
+    shown = [run for chosen in shown_runs(study, runs).values() for run in chosen]
+    pictured = {run.dataset.name for run in shown if predicted_images(run)}
+    for name, dataset in study.datasets.items():
+        custody.require(Made("prepare", dataset), [dataset.info], content=name in pictured)
 
 
 def partial_folder(study: Study) -> Path:
@@ -82,12 +105,10 @@ def show(study: Study) -> None:
     """Print the table of a finished report, where the report lies and how to see the runs.
 
     Raises:
-        PipelineError: when the report is not there.
+        PipelineError: when the report is not there, or not that of the study as it is now.
     """
     table = study.output("report", "table.md")
-    if not table.is_file():
-        again = f"python -m pipelines.report --study {study.argument}"
-        raise PipelineError(f"{table}: not found; run {again}")
-    print(table.read_text(encoding="utf-8"))
+    custody.require(Made("report", study), [table])
+    print(read_text(table, study.again("report")))
     print(f"report:  {study.output('report', 'index.html')}")
     print("runs:    mlflow ui    (then open the address that it prints)")

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pipelines.analyse.anchors import CURVES
 from pipelines.base.frames import KEYS
-from pipelines.rendering.parts import Drawing, Section, Text
+from pipelines.rendering.parts import Drawing, Part, Section, Text
 from pipelines.rendering.style import method_style
 from pipelines.report.charts import GRID, axes_grid, legend, wrapped
 from pipelines.report.measure_table import Measure, measure_table, number, spread_cell
@@ -25,12 +25,21 @@ MEASURES = {
 """By name in measures.csv."""
 
 
-def section(tables: Mapping[str, pd.DataFrame], methods: Mapping[str, str]) -> Section | None:
+_LOSSES = {"loss_aux_ce": "L_aux-ce", "loss_p2a": "L_p2a, the pull"}
+"""The last part of a curve's name, and what it is."""
+
+
+def section(
+    tables: Mapping[str, pd.DataFrame],
+    methods: Mapping[str, str],
+    curves: pd.DataFrame | None = None,
+) -> Section | None:
     """What was found.
 
     Args:
         tables: `measures`, `summary`, `paired` and `anchors` of `pipelines.analyse`.
         methods: labels of all methods by name.
+        curves: training curves over seeds, as compare writes them.
 
     Returns:
         None where no run has a log of anchors.
@@ -49,6 +58,10 @@ def section(tables: Mapping[str, pd.DataFrame], methods: Mapping[str, str]) -> S
         "follow: in an iteration with an open gate they move by (1 - momentum) / momentum of it."
         f"\n\n{_answers(tables, methods)}"
     )
+    losses = _losses(curves, set(log["method"]))
+    mechanism: list[Part] = []
+    if not losses.empty:
+        mechanism = [Text(_mechanism(losses, methods)), _drawn(losses, methods)]
     drawing = Drawing(
         "anchors",
         anchor_figure(log, CURVES, methods),
@@ -58,7 +71,57 @@ def section(tables: Mapping[str, pd.DataFrame], methods: Mapping[str, str]) -> S
     caption = "Mean ± sample standard deviation over the seeds that have such a value."
     return Section(
         "Anchors over time",
-        [text, drawing, type(table)(table.name, table.data, shown, caption)],
+        [text, drawing, *mechanism, type(table)(table.name, table.data, shown, caption)],
+    )
+
+
+def _losses(curves: pd.DataFrame | None, methods: set[str]) -> pd.DataFrame:
+    """The rows of `curves` of the losses that these methods add, with the column loss."""
+    if curves is None:
+        return pd.DataFrame(columns=["loss"])
+    found = curves.assign(loss=curves["metric"].str.rpartition(".")[2])
+    return found[found["loss"].isin(_LOSSES) & found["method"].isin(methods)]
+
+
+def _mechanism(losses: pd.DataFrame, methods: Mapping[str, str]) -> str:
+    """When the auxiliary loss works: a mean over seeds is 0 where it is 0 in all of them."""
+    lines = []
+    auxiliary = losses[losses["loss"] == "loss_aux_ce"]
+    for (dataset, model, method), found in auxiliary.groupby(KEYS, sort=False):
+        works = found.loc[found["mean"] > 0, "iteration"]
+        last = f"last above 0 at iteration {works.max()}" if len(works) else "never above 0"
+        zero = 100 * (found["mean"] == 0).mean()
+        lines.append(
+            f"- {dataset} / {model}, {methods[method]}: L_aux-ce is {found['mean'].iloc[0]:.3g} at "
+            f"the first record, {last} of {found['iteration'].max()}; it is exactly 0 in all seeds "
+            f"in {zero:.0f} % of the {len(found)} records."
+        )
+    return "What the method adds to the loss, mean over seeds:\n\n" + "\n".join(lines)
+
+
+def _drawn(losses: pd.DataFrame, methods: Mapping[str, str]) -> Drawing:
+    names = {name: title for name, title in _LOSSES.items() if (losses["loss"] == name).any()}
+    rows = list(losses.groupby(["dataset", "model"], sort=False))
+    figure, grid = axes_grid(len(rows), len(names), 2.6, 2.6)
+    for line, (key, found) in zip(grid, rows, strict=True):
+        for axes, (loss, title) in zip(line, names.items(), strict=True):
+            here = found[found["loss"] == loss]
+            for name, curve in here.groupby("method", sort=False):
+                style = method_style(list(methods).index(str(name))).line
+                axes.plot(curve["iteration"], curve["mean"], **style)
+            axes.set_xlim(left=0)
+            axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.set_xlabel("iteration")
+            axes.set_title(title, loc="left", fontsize=9)
+            axes.grid(**GRID)
+        line[0].set_ylabel("\n".join(key))
+    legend(figure, methods, set(losses["method"]))
+    return Drawing(
+        "losses_over_time",
+        figure,
+        "Over the training iterations: " + ", ".join(names.values()) + ".",
+        "What a method adds to the loss, weighted as it is there, mean over seeds.",
     )
 
 

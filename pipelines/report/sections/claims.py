@@ -81,7 +81,7 @@ def _verdict(row: Any, names: Mapping[str, str]) -> Verdict:
         claimed = (
             f"claimed was {row.metric} of {method} within {row.margin:.2f} points of {against}"
         )
-    found = f"{row.reason}"
+    found, card = f"{row.reason}", f"{row.n} of {row.pairs} pairs"
     if not pd.isna(row.mean_difference):
         within = in_words(row.low, row.high, decimals=2)
         mean = numbers.cell(row.mean_difference, row.std_difference, signed=True, decimals=2)
@@ -89,8 +89,9 @@ def _verdict(row: Any, names: Mapping[str, str]) -> Verdict:
             f"Found: {mean} points over {row.n} pairs"
             f"{within}, p = {numbers.p_value(row.p_holm)} after Holm: {row.reason}"
         )
+        card = f"{row.metric} {mean} points, p = {numbers.p_value(row.p_holm)}"
     place = f"`{row.claim}` ({row.dataset}, {row.model})"
-    return Verdict(place, row.verdict, claimed, found)
+    return Verdict(place, row.verdict, claimed, found, card)
 
 
 def _too_few(claims: pd.DataFrame) -> list[Text]:

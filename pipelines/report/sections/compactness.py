@@ -17,6 +17,7 @@ from pipelines.report.measure_table import (
     difference_sentences,
     measure_table,
 )
+from pipelines.report.sections import frequency
 
 MEASURES = {
     "compactness/ratio": Measure("variance within / between classes", "lower", free=True),
@@ -95,7 +96,10 @@ def section(
                 "seeds.",
             )
         )
-    return Section("Compactness and separability", [text, *drawings, table])
+    by_frequency = frequency.parts(tables["classes"], methods, baseline)
+    return Section(
+        "Compactness and separability", [text, *drawings[:1], *by_frequency, *drawings[1:], table]
+    )
 
 
 def class_figure(

@@ -11,10 +11,12 @@ import pandas as pd
 from pipelines.base import metric_names
 from pipelines.base.frames import KEYS
 from pipelines.compare.claims import says_better
+from pipelines.drivers.code import predicts
 from pipelines.rendering import numbers
 from pipelines.rendering.numbers import cells, in_words, intervals
 from pipelines.rendering.parts import Section, Table, Text, run_anchor
-from pipelines.report.material import KINDS, PAIRED, Material, labels
+from pipelines.report.material import KINDS, PAIRED, Material, incomplete, labels
+from pipelines.report.sections import forest
 from pipelines.study import Study
 
 
@@ -29,14 +31,16 @@ def comparison_table(
 
     Returns:
         Columns `KEYS`, label, seeds; `<heading>_mean` and `<heading>_std` for each of
-        `metric_names.METRICS` (one that is not always shown only where it was measured);
+        `metric_names.METRICS` (one that is not always shown only where it was measured) and of the
+        subsets of the split that were measured;
         pairs, wins, `difference_mean`, `difference_std`, `difference_low` and `difference_high`:
         mIoU minus the baseline's, and the 95 % interval of the mean; correlation of the pairs.
     """
     rows = []
     chosen = summary[summary["method"].isin(methods)]
-    measured = set(summary["metric"])
+    measured = list(dict.fromkeys(summary["metric"]))
     shown = [m for m in metric_names.METRICS if m.always_shown or m.name in measured]
+    shown += [_subset(name) for name in measured if _is_of_subset(name)]
     differences = paired[paired["metric"] == "mIoU"].set_index(KEYS)
     for key, group in chosen.groupby(KEYS, sort=False):
         scores = group.set_index("metric")
@@ -114,22 +118,37 @@ def winners(table: pd.DataFrame, claims: pd.DataFrame) -> set[tuple[int, str]]:
 
 def metrics_of(table: pd.DataFrame) -> list[metric_names.Metric]:
     """The metrics that `comparison_table` gave this table."""
-    return [metric for metric in metric_names.METRICS if f"{metric.heading}_mean" in table]
+    found = [metric for metric in metric_names.METRICS if f"{metric.heading}_mean" in table]
+    names = [column.removesuffix("_mean") for column in table if column.endswith("_mean")]
+    return found + [_subset(name) for name in names if _is_of_subset(name)]
+
+
+def _is_of_subset(name: str) -> bool:
+    return name.startswith(metric_names.of_subset("")) and metric_names.find(name) is None
+
+
+def _subset(name: str) -> metric_names.Metric:
+    return metric_names.Metric(name, name, ())
 
 
 def comparison(material: Material) -> Section:
     study, found = material.study, material.comparison
     table = comparison_table(found.summary, found.paired, labels(study, control=False))
     kind, _ = KINDS[study.file.kind]
+    lacking = incomplete(study, material.runs)
     caption = (
-        f"{kind}, study `{study.name}`: scores "
+        f"{lacking + ' ' if lacking else ''}{kind}, study `{study.name}`: scores "
         f"on the {study.file.evaluation.split} split after {_iterations(study)} "
         "iterations, in percent, mean ± sample standard deviation over seeds; "
         f"mIoU {PAIRED}, in points, with the 95 % t interval of its mean. "
-        f"{_multi_scale(study)}{_tested(study)}"
+        f"{_multi_scale(study)}{_subsets(study, table)}{predicting(study)}"
+        f"{'Nothing is judged yet.' if lacking else _tested(study)}"
     )
     shown = compared_table("comparison", table, caption, found.claims)
-    return Section("Comparison", [shown, *difference_sentences(study, table)])
+    compared = [each for each in metrics_of(table) if each.name.startswith("mIoU")]
+    drawn = forest.drawing(material, compared)
+    sentences = difference_sentences(study, table)
+    return Section("Comparison", [shown, *([drawn] if drawn else []), *sentences])
 
 
 def compared_table(name: str, table: pd.DataFrame, caption: str, claims: pd.DataFrame) -> Table:
@@ -156,6 +175,29 @@ def _multi_scale(study: Study) -> str:
         "Multi-scale: mIoU of the same weights, class probabilities averaged over "
         f"{'; or '.join(sorted(views))}; all other columns are single-scale. "
     )
+
+
+def predicting(study: Study) -> str:
+    """Which methods predict in another way than the baseline, where any do; ends in a space."""
+    found = [
+        method.label
+        for method in study.file.methods.values()
+        if method.plugin is not None and predicts(method.plugin.partition(":")[0])
+    ]
+    if not found:
+        return ""
+    return (
+        f"{', '.join(found)}: another classifier than the baseline's, so inference differs too and "
+        "a difference is not one of training alone. "
+    )
+
+
+def _subsets(study: Study, table: pd.DataFrame) -> str:
+    """What the columns of subsets are, where there are any; ends in a space."""
+    names = [metric.name for metric in metrics_of(table) if _is_of_subset(metric.name)]
+    if not names:
+        return ""
+    return f"{', '.join(names)}: on those images of the split alone, as the data card says. "
 
 
 def _iterations(study: Study) -> str:
@@ -190,9 +232,16 @@ def _tested(study: Study) -> str:
     )
 
 
-def difference_sentences(study: Study, table: pd.DataFrame) -> list[Text]:
-    """One sentence a method, with its numbers and no adjective."""
-    base = study.file.methods[study.file.baseline].label
+def difference_sentences(
+    study: Study, table: pd.DataFrame, against: str | None = None
+) -> list[Text]:
+    """One sentence a method, with its numbers and no adjective.
+
+    Args:
+        table: as `comparison_table` makes it, of differences to the method `against`; without that,
+            to the baseline.
+    """
+    base = study.file.methods[against or study.file.baseline].label
     several = len(study.datasets) * len(study.models) > 1
     sentences = []
     for row in table[table["pairs"] > 0].itertuples():

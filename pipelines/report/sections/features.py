@@ -74,7 +74,7 @@ def features(material: Material) -> Section | None:
     panels: dict[Panel, dict[str, Embedding]] = {}
     for key, runs in material.shown.items():
         for run in runs:
-            found = embed(kept.read(run.output("evaluate", "analysis.npz")))
+            found = embed(kept.of(run))
             if found is not None:
                 panels.setdefault(key, {})[run.method] = found
     if not panels:

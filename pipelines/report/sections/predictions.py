@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ def gallery_figure(
     panels: Mapping[Panel, Sequence[Scene]],
     data: Mapping[str, Mapping],
     methods: Mapping[str, str],
+    withheld: Collection[str] = (),
 ) -> Figure:
     """Image, truth and the prediction of each method, with the image's own mean IoU.
 
@@ -31,6 +32,7 @@ def gallery_figure(
         panels: scenes by (data set, model); each has one at least.
         data: for each data set the contents of its info.json.
         methods: names of the methods to draw, with their labels.
+        withheld: data sets whose images are not shown, only their truth and predictions.
     """
     rows = [len(scenes) for scenes in panels.values()]
     shape = next(scene.truth.shape for scenes in panels.values() for scene in scenes)
@@ -39,22 +41,24 @@ def gallery_figure(
     figure = Figure(figsize=(width, height * sum(rows) + 0.8 * len(panels)))
     parts = figure.subfigures(len(panels), 1, squeeze=False, height_ratios=rows)[:, 0]
     for part, (key, scenes) in zip(parts, panels.items(), strict=True):
-        _gallery_panel(part, scenes, data[key[0]], methods)
+        _gallery_panel(part, scenes, data[key[0]], methods, photos=key[0] not in withheld)
         part.suptitle(" / ".join(key), x=0.01, ha="left", fontsize=10)
     return figure
 
 
 def _gallery_panel(
-    part: SubFigure, scenes: Sequence[Scene], info: Mapping, methods: Mapping
+    part: SubFigure, scenes: Sequence[Scene], info: Mapping, methods: Mapping, *, photos: bool
 ) -> None:
-    grid = part.subplots(len(scenes), 2 + len(methods), squeeze=False)
+    maps = 1 + len(methods)
+    grid = part.subplots(len(scenes), photos + maps, squeeze=False)
     for row, scene in zip(grid, scenes, strict=True):
-        row[0].imshow(scene.image, interpolation="none")
+        if photos:
+            row[0].imshow(scene.image, interpolation="none")
         points = 72 * _CELL * scene.truth.shape[0] / scene.truth.shape[1]
         name = f"{scene.part}\n{scene.stem}"
         row[0].set_ylabel(name, fontsize=min(8, 1.6 * points / max(len(scene.stem), 6)))
-        row[1].imshow(painted(scene.truth, scene.truth, info), interpolation="none")
-        for axes, method in zip(row[2:], methods, strict=True):
+        row[-maps].imshow(painted(scene.truth, scene.truth, info), interpolation="none")
+        for axes, method in zip(row[1 - maps :], methods, strict=True):
             if method in scene.predictions:
                 prediction = painted(scene.predictions[method], scene.truth, info)
                 axes.imshow(prediction, interpolation="none")
@@ -65,7 +69,8 @@ def _gallery_panel(
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
-    for axes, title in zip(grid[0], ("image", "truth", *methods.values()), strict=True):
+    titles = (*(["image"] if photos else []), "truth", *methods.values())
+    for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title)
     _gallery_legend(part, scenes, info, width=_CELL * grid.shape[1])
 
@@ -96,6 +101,11 @@ def predictions(material: Material) -> Section:
     """The gallery."""
     study = material.study
     methods = labels(study, control=False)
+    reasons = {
+        name: dataset.card.withheld_images
+        for name, dataset in study.datasets.items()
+        if dataset.card.withheld_images
+    }
     panels = {key: shown.scenes for key, shown in material.gallery.items() if shown.scenes}
     without = [
         Text(
@@ -105,13 +115,17 @@ def predictions(material: Material) -> Section:
         for key in material.gallery
         if key not in panels and study.file.evaluation.gallery
     ]
+    without += [
+        Text(f"The images of {name} are not shown: {reason.strip()}")
+        for name, reason in reasons.items()
+    ]
     if not panels:
         return Section("Predictions", without or [Text("The study shows no images.")])
-    split = study.file.evaluation.split
+    split, withheld = study.file.evaluation.split, reasons.keys()
     chosen = "; ".join(_chosen(*item, split) for item in material.gallery.items() if item[1].scenes)
     drawing = Drawing(
         "gallery",
-        gallery_figure(panels, material.data, methods),
+        gallery_figure(panels, material.data, methods, withheld),
         f"Images of the {split} split, each with its truth and the prediction of "
         f"{listed(methods)}.",
         "The images with the best, median and worst mean IoU, an image's own over the classes in "
@@ -123,7 +137,10 @@ def predictions(material: Material) -> Section:
     for (dataset, model), scenes in panels.items():
         info = material.data[dataset]
         where = f"{dataset} / {model}, " if len(panels) > 1 else ""
-        rows += [(f"{where}{s.part}: {s.stem}", _pictures(s, info, methods)) for s in scenes]
+        for scene in scenes:
+            pictures = _pictures(scene, info, methods)
+            shown = pictures[1:] if dataset in reasons else pictures
+            rows.append((f"{where}{scene.part}: {scene.stem}", shown))
         legend |= classes_seen(scenes, info)[0]
     return Section("Predictions", [Pictures(drawing, rows, legend), *without])
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.base.artifacts import read_json
+from pipelines.base.measuring import UNKNOWN
+from pipelines.base.receipts import read_receipt
 from pipelines.rendering.parts import Section, Table, Text, run_anchor
-from pipelines.study import Run, Study
+from pipelines.study import Run, Study, made
 
 NOT_RECORDED, NOT_TOLD = "not recorded", "not told"
 
@@ -66,12 +67,10 @@ def _ids(runs: Sequence[Run]) -> list[str]:
 
 def _facts(run: Run) -> dict[str, Any]:
     """What is known of `run`: `train` and `evaluate` (their runtime.json) and its `row` as data."""
-    train, evaluate = (
-        read_json(run.output(stage, "runtime.json")) for stage in ("train", "evaluate")
-    )
-    receipt = read_json(run.output("train", "receipt.json"))
+    train, evaluate = (made.runtime(run, stage) for stage in ("train", "evaluate"))
+    receipt = read_receipt(run.output("train", "receipt.json"), run.again("train"))
     data = next(
-        (d for name, d in receipt["inputs"].items() if name.startswith("data/prepared/")), None
+        (d for name, d in receipt.inputs.items() if name.startswith("data/prepared/")), None
     )
     lock = train.get("lock") or {}
     row = {
@@ -83,9 +82,9 @@ def _facts(run: Run) -> dict[str, Any]:
         "dirty": train.get("dirty"),
         "evaluate_commit": evaluate.get("commit"),
         "evaluate_dirty": evaluate.get("dirty"),
-        "config": receipt["parameters"],
+        "config": receipt.parameters,
         "data": data,
-        "checkpoint": receipt["outputs"].get("weights.safetensors"),
+        "checkpoint": receipt.outputs.get("weights.safetensors"),
         "lock": lock.get("sha256"),
         "differs_from_lock": " ".join(lock["differs"]) if "differs" in lock else None,
         **{column: train.get(fact) for column, fact in _FACTS.items()},
@@ -127,6 +126,8 @@ def _commit(runtime: Mapping[str, Any]) -> str:
     if runtime["commit"] is None:
         return "outside git"
     commit = runtime["commit"][:8]
+    if commit != UNKNOWN and runtime["dirty"] is None:
+        return f"{commit}, changes unknown"
     return f"{commit}+" if runtime["dirty"] else commit
 
 

@@ -138,6 +138,11 @@ def _pairs(theirs: Recipe, run: Run) -> Iterator[tuple[str, object, object]]:
     yield "start from", theirs.pretrained, start
     yield "test", theirs.mode, evaluation.mode
     yield "split", theirs.split, evaluation.split
+    # Hardly a source says these; where none does, that is no news of one row.
+    if theirs.seeds is not None:
+        yield "seeds", theirs.seeds, len(run.spec.seeds or run.study.file.seeds)
+    if theirs.checkpoint is not None:
+        yield "checkpoint", theirs.checkpoint, "last"
 
 
 def _words(value: object) -> str:

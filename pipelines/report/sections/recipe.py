@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipelines.base.receipts import read_receipt
 from pipelines.rendering.parts import Section, Text
 from pipelines.rendering.yaml import yaml_text
 from pipelines.report.material import Material
@@ -18,7 +19,7 @@ def recipe(material: Material) -> Section:
     facts = [
         *(f"- data set `{name}`: {d.card.title}" for name, d in study.datasets.items()),
         *(
-            f"- model `{name}`: {entry.title}; {_start(study, name)}"
+            f"- model `{name}`: {entry.title}; {_start(study, name)}{_computed(material, name)}"
             for name, entry in study.models.items()
         ),
         f"- seeds: {', '.join(map(str, file.seeds))}",
@@ -45,6 +46,24 @@ def _start(study: Study, model: str) -> str:
         f"the backbone starts from the published weights `{weights.pretrained.file}`, "
         f"sha256 `{weights.pretrained.sha256}`"
     )
+
+
+def _computed(material: Material, model: str) -> str:
+    """In what numbers a model was trained, where that is not plain float32."""
+    entry = material.study.models[model]
+    said = [] if entry.precision in ("float32", "auto") else [f"; trained in {entry.precision}"]
+    chosen: dict[str, None] = {}
+    for run in material.runs:
+        if run.model == model:
+            found = read_receipt(run.output("train", "receipt.json")).chosen
+            told = (
+                f"{key} {str(value).lower()}" for key, value in sorted(found.items(), reverse=True)
+            )
+            chosen[", ".join(told)] = None
+    chosen.pop("", None)
+    if chosen:
+        said.append(f"; trained with {' and with '.join(chosen)}, as the machine chose (`auto`)")
+    return "".join(said)
 
 
 def _overrides(study: Study) -> list[str]:

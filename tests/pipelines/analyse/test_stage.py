@@ -16,6 +16,7 @@ from pipelines.report.material import labels
 from pipelines.report.sections import cost
 from pipelines.study import STUDY_STAGES
 from tests.pipelines.conftest import CLASSES
+from tests.pipelines.receipts import vouch
 
 SEEDS = [0, 1, 2]
 TITLES = [
@@ -41,6 +42,7 @@ def keep(run, shift=1.0, seed=None, anchors=False) -> None:
     weight = np.eye(5, 6, dtype=np.float32)
     path = run.output("evaluate", "analysis.npz")
     collector.write(path, classifier={"weight": weight}, state=state, log=log)
+    vouch(path)
 
 
 @pytest.fixture
@@ -112,6 +114,7 @@ def test_other_pixels_are_refused(study):
     collector.add("a", np.diag([25, 25, 25, 25, 0]))
     collector.add_features(np.ones((6, 8, 8)), np.repeat(np.arange(4), 16).reshape(8, 8), (1, 1))
     collector.write(run.output("evaluate", "analysis.npz"), classifier={}, state={}, log={})
+    vouch(run.output("evaluate", "analysis.npz"))
     with pytest.raises(PipelineError, match=r"sar/seed1.*other pixels than in .*seed0"):
         analyse.analyse(study)
     assert not study.folder("analyse").exists()

@@ -396,7 +396,7 @@ def test_a_partial_report_says_not_run(fabricate, no_figures):
     study = fabricate(seeds=EIGHT, claims={"a": BETTER}, skip=("shapes/tiny_net/sar/seed5",))
     report.report_partial(study)
     page = (report.partial_folder(study) / "report.md").read_text(encoding="utf-8")
-    assert "**not run**" in page and "7 of 8 pairs have both scores" in page
+    assert "**not run**" in page and "1 of the study's 18 runs are missing" in page
     assert "| not run" in page
 
 

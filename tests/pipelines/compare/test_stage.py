@@ -8,6 +8,7 @@ from pipelines.base import metric_names
 from pipelines.base.artifacts import canonical_json
 from pipelines.base.errors import PipelineError
 from pipelines.base.metric_names import MULTI_SCALE
+from pipelines.compare import comparison
 from pipelines.compare import stage as compare
 from pipelines.compare.__main__ import main as compare_main
 from pipelines.compare.comparison import Comparison, flat_scores
@@ -32,7 +33,7 @@ def test_runs_csv_holds_every_score_of_every_run(fabricate):
         written = dict(zip(rows["metric"], rows["value"], strict=True))
         assert written == pytest.approx(flat_scores(metrics), rel=1e-9)
         assert list(written)[:6] == [name for name in metric_names.names() if name != MULTI_SCALE]
-        assert list(written)[6:] == ["IoU/ground", "IoU/9", "IoU/rare_one", "IoU/null"]
+        assert list(written)[6:] == ["IoU/ground", "IoU/9", "IoU/truth", "IoU/null"]
 
 
 def test_summary_and_pairs_agree_with_numpy(fabricate):
@@ -49,6 +50,25 @@ def test_summary_and_pairs_agree_with_numpy(fabricate):
     assert paired["n"].to_dict() == {"sar": 3, "longer": 2}
     difference = chosen["sar"] - chosen["baseline"]
     assert paired.loc["sar", "mean_difference"] == pytest.approx(difference.mean(), rel=1e-8)
+
+
+@pytest.mark.parametrize("length", [1, 200, 201, 1600])
+def test_long_curves_are_thinned_metric_by_metric_and_keep_both_ends(length):
+    points = pd.concat(
+        pd.DataFrame({"iteration": np.arange(1, n + 1), "metric": name, "value": 0.0})
+        for name, n in (("loss", length), ("mIoU", 5))
+    )
+    thinned = comparison._thinned(points).groupby("metric")["iteration"].apply(list)
+    assert thinned["mIoU"] == [1, 2, 3, 4, 5]
+    assert thinned["loss"][0] == 1 and thinned["loss"][-1] == length
+    most = comparison.CURVE_POINTS
+    assert (
+        len(thinned["loss"]) == length
+        if length <= most
+        else most <= len(thinned["loss"]) <= most + 1
+    )
+    gaps = np.diff(thinned["loss"])
+    assert (gaps > 0).all() and (gaps <= np.ceil(length / most)).all()
 
 
 def test_curves_are_aggregated_over_seeds_and_blanks_left_out(fabricate):
@@ -125,6 +145,6 @@ def test_the_shares_of_a_class_add_up_and_an_absent_class_has_none(fabricate):
     study = fabricate()
     compare.compare(study)
     shares = Comparison.read(study).confusion
-    assert set(shares["truth"]) == {"ground", "9", "rare_one", "null"}
+    assert set(shares["truth"]) == {"ground", "9", "truth", "null"}
     sums = shares.groupby(["method", "truth"])["mean"].sum()
     np.testing.assert_allclose(sums, 100)

@@ -91,6 +91,23 @@ def test_nothing_is_wider_than_the_window(visit, width, tmp_path):
     assert len(picture) > 50_000
 
 
+_BEYOND = """
+width => [...document.querySelectorAll("main *:not(svg *, thead, thead *)")]
+  .filter(each => each.getBoundingClientRect().right > width + 1)
+  .map(each => each.outerHTML.slice(0, 100))
+"""
+
+
+def test_on_a_phone_nothing_has_to_be_scrolled_into_view(visit):
+    """Nor in tables and drawings, which scroll on their own where there is more room."""
+    page = visit(400)
+    assert page.evaluate(_BEYOND, 400) == []
+    row = page.locator("#table-comparison").locator("xpath=..").locator("tbody tr").first
+    assert "mIoU" in row.locator("td").first.evaluate(
+        "cell => getComputedStyle(cell, '::before').content"
+    )
+
+
 def test_tables_are_sorted_by_keyboard(visit):
     page = visit()
     table = page.locator("#classes table")

@@ -11,6 +11,7 @@ from pipelines.evaluate.collector import KeptPredictions
 from pipelines.report import contents, gallery
 from pipelines.report import stage as report
 from pipelines.study import Study
+from tests.pipelines.receipts import vouch
 
 NAN = float("nan")
 
@@ -67,6 +68,7 @@ def test_with_few_predictions_it_chooses_among_them_and_says_so(fabricate, no_fi
         path = run.output("evaluate", "predictions.npz")
         with np.load(path) as kept:
             np.savez_compressed(path, **{"00001": kept["00001"]})
+        vouch(path)
     (shown,) = collected(study).values()
     assert [(scene.stem, scene.part) for scene in shown.scenes] == [("00001", "worst")]
     compare.compare(study)
@@ -159,6 +161,7 @@ def test_a_gallery_of_other_runs_is_not_shown(fabricate, no_figures):
     run.output("evaluate", "analysis.npz").write_bytes(
         other.output("evaluate", "analysis.npz").read_bytes()
     )
+    vouch(run.output("evaluate", "analysis.npz"))
     (shown,) = collected(study, "earlier.npz").values()
     assert not shown.scenes
     compare.compare(study)
@@ -171,7 +174,7 @@ def test_a_gallery_of_other_runs_is_not_shown(fabricate, no_figures):
 def test_a_broken_gallery_is_an_error_that_names_it(tmp_path):
     (tmp_path / "gallery.npz").write_bytes(b"PK nothing")
     with pytest.raises(
-        PipelineError, match=r"gallery\.npz: not a gallery .* make the report again"
+        PipelineError, match=r"gallery\.npz: not valid npz .* make the report again"
     ):
         gallery.read(tmp_path / "gallery.npz")
 

@@ -143,7 +143,7 @@ def test_per_class_rows_go_from_frequent_to_rare(reported):
     table = pd.read_csv(
         reported.output("report", "per_class.csv"), keep_default_na=False, na_values=[""]
     )
-    assert table["class"].tolist() == ["ground", "null", "9", "gone", "rare_one"]
+    assert table["class"].tolist() == ["ground", "null", "9", "gone", "truth"]
     assert table["group"].tolist() == ["head", "head", "mid", "mid", "tail"]
     assert table.set_index("class").loc["gone"].filter(like="_mean").isna().all()
     assert table.set_index("class").loc["9"].filter(like="sar_").notna().all()
@@ -168,6 +168,31 @@ def test_controls_stand_apart(reported):
     assert "Baseline, twice the iterations minus Baseline: mIoU " in controls
     assert "over 2 paired seeds" in controls and "`{iterations: 40}`" in controls
     assert "longer" not in text(reported, "per_class.csv")
+
+
+def test_a_control_with_the_method_is_compared_with_the_one_that_trains_alike(
+    fabricate, no_figures
+):
+    longer = {"seeds": [0, 1], "control": True, "training": {"iterations": 40}}
+    study = fabricate(
+        methods={
+            "baseline": {"label": "Baseline"},
+            "long": longer | {"label": "Long baseline"},
+            "long_sar": longer | {"label": "Long SAR", "plugin": "sar.mmseg:apply_sar"},
+            "short": longer | {"label": "Short", "training": {"iterations": 10}},
+        },
+    )
+    compare.compare(study)
+    analyse.analyse(study)
+    report.report(study)
+    runs = Comparison.read(study).runs
+    found = runs[runs["metric"] == "mIoU"].pivot(index="method", columns="seed", values="value")
+    difference = (found.loc["long_sar"] - found.loc["long"])[[0, 1]].mean()
+    told = text(study, "report.md").split("trains alike, without a method:")
+    assert len(told) == 2
+    sentence = told[1].split("- ")[1]
+    assert sentence.startswith("Long SAR minus Long baseline: mIoU ") and "2 paired" in sentence
+    assert float(sentence.split("mIoU ")[1].split(" ±")[0]) == pytest.approx(difference, abs=0.06)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +239,7 @@ def test_a_partial_report_names_what_is_missing_and_pairs_what_it_can(fabricate,
     folder = report.partial_folder(study)
     page = (folder / "report.md").read_text(encoding="utf-8")
     head, rest = page.split("## Comparison")
-    assert "2 of 8 runs are missing" in head and "- `shapes/tiny_net/sar/seed0`" in head
+    assert "Incomplete: 6 of 8 runs." in head and "- `shapes/tiny_net/sar/seed0`" in head
     assert "points over 1 seed; SAR_1 has" in rest and "(1 pair)" in rest
     # Only the first seed's runs keep predictions, whatever else is missing of them.
     assert "shapes / tiny_net: seed 0, 2 of all 2 images of the test split" in rest

@@ -92,6 +92,11 @@ def test_what_is_unusual_is_told(study):
     assert first["energy"] == "CPU 51.2 kJ, GPU 1000.0 kJ"
     assert second["commit"] == "outside git, evaluated 01234567"
     assert second["lock"] == "none" and second["energy"] == "not told"
+    write_runtime(study.runs[0], "train", commit="unknown", dirty=None)
+    write_runtime(study.runs[1], "train", dirty=None)
+    shown = table(study).shown["commit"].tolist()
+    assert shown[0] == "unknown, evaluated 01234567"
+    assert shown[1] == "01234567, changes unknown, evaluated 01234567"
 
 
 def test_what_was_not_recorded_then_is_not_recorded_now(fabricate):
@@ -106,7 +111,7 @@ def test_what_was_not_recorded_then_is_not_recorded_now(fabricate):
 
 def test_the_published_studies_have_provenance(monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[4])
-    study = Study.load_published("digits")
+    study = Study.load_published("archive/digits")
     rows = table(study)
     assert rows.data["checkpoint"].str.len().eq(64).all() and rows.data["commit"].notna().all()
     assert set(rows.shown["device"]) == {"cpu"}

@@ -91,7 +91,10 @@ def test_the_zoo_s_architectures_are_our_entries(committed):
 
 
 def test_rivals_have_sources_and_the_paper_s_own_tables_are_not_available(committed):
-    values = {(r.source, r.label): r.value for r in committed.results if r.source != "sar"}
+    rivals = [r for r in committed.results if r.source != "sar"]
+    fcn = {r.label: r.value for r in rivals if r.model == "FCN ResNet-50"}
+    assert fcn == {"Baseline": 47.72, "CAR": 48.4}
+    values = {(r.source, r.label): r.value for r in rivals if r.model != "FCN ResNet-50"}
     assert values == {
         ("protoseg", "Baseline"): 79.0,
         ("protoseg", "ProtoSeg"): 80.1,
@@ -102,7 +105,9 @@ def test_rivals_have_sources_and_the_paper_s_own_tables_are_not_available(commit
     }
     paper = [r for r in committed.results if r.source == "sar"]
     assert {r.dataset for r in paper} == {"cityscapes", "ade20k", "pascal_context"}
-    assert all(r.value is None for r in paper)
+    assert all(r.value is None and r.recipe.seeds == 1 for r in paper)
+    best = {r.dataset for r in paper if r.recipe.checkpoint == "best"}
+    assert best == {"pascal_context"}
 
 
 @pytest.mark.parametrize(
@@ -125,11 +130,12 @@ def test_a_mistake_names_its_key(tmp_path, monkeypatch, change, message):
 def test_ours_stands_beside_theirs_with_what_differs(fabricate):
     study = fabricate()
     sar = {"label": "SAR", "plugin": "nowhere:apply", "value": 50.0}
+    once = same_recipe() | {"seeds": 1, "checkpoint": "best"}
     write(
         results=[
             result(),
             result() | sar | {"recipe": same_recipe()},
-            result() | {"label": "Paper", "value": None},
+            result() | {"label": "Paper", "value": None, "recipe": once},
             result() | {"label": "Rival", "entry": None, "model": "Big"},
             result() | {"dataset": "other"},
             result() | {"entry": "other_net"},
@@ -145,6 +151,8 @@ def test_ours_stands_beside_theirs_with_what_differs(fabricate):
         "split"
     )
     assert table.loc[1, "recipe"] == "same; not stated: crop"
+    differs = "seeds 3 instead of 1; checkpoint last instead of best; not stated: crop"
+    assert table.loc[2, "recipe"] == differs
     assert table.loc[3, "recipe"] == "another model"
     [section] = published_numbers.sections(study, summary(study))
     shown = section.parts[0].shown
