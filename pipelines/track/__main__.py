@@ -31,11 +31,16 @@ def main(argv: list[str] | None = None) -> int:
         if shown is None:
             return
         total = len(study.runs) if run is None else 1
-        url = comparison_url(shown.experiment)
+        url = comparison_url(shown.experiment, shown.owner)
         print(
             f"{len(shown.runs)} of {total} runs of study {study.name} are in MLflow; "
             f"mlflow ui shows them at {url}"
         )
+        if shown.without_weights:
+            print(
+                "without a model in the registry, since a restored run keeps no weights: "
+                + ", ".join(shown.without_weights)
+            )
         if args.open:
             open_page(url, shown.experiment, study.name)
 

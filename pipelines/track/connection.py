@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pipelines.study import WORK
+from pipelines.track.owner import home
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -32,7 +33,10 @@ _NOISY = ("mlflow", "alembic", "sqlalchemy", "sqlalchemy.engine", "urllib3")
 
 
 def tracking_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    file = _sqlite_file(uri)
+    # DVC removes the temporary folder of an experiment with what is in it.
+    return uri if file is None else uri.replace(str(file), str(home() / file), 1)
 
 
 def shown_uri() -> str:
@@ -83,6 +87,21 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
         for name in added:
             os.environ.pop(name, None)
+
+
+def artifact_folder(experiment: str) -> str | None:
+    """Where a new experiment keeps its files; None where the store decides.
+
+    Beside a sqlite file, which several checkouts may share: MLflow would keep them in the folder of
+    whoever comes first, with whom they would go.
+    """
+    file = sqlite_file()
+    return None if file is None else str(file.resolve().parent / "mlruns" / experiment)
+
+
+def sqlite_file() -> Path | None:
+    """The store, where it is a sqlite file."""
+    return _sqlite_file(tracking_uri())
 
 
 def _sqlite_file(uri: str) -> Path | None:

@@ -8,10 +8,12 @@ import sys
 import urllib.request
 import webbrowser
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from pipelines.study import Run, Study
 from pipelines.track.connection import shown_uri, tracking_uri
+from pipelines.track.owner import OWNER_KEY, Owner
 from pipelines.track.view import RUN_KEY, View
 
 LOCAL_UI = "http://127.0.0.1:5000"
@@ -20,20 +22,28 @@ LOCAL_UI = "http://127.0.0.1:5000"
 _NOTE_LENGTH = 8000  # of a tag in MLflow
 
 
-def comparison_url(experiment: str) -> str:
-    """Where `mlflow ui`, or the server, draws the curves of an experiment's runs together.
+def shared_view(owner: Owner) -> dict[str, Any]:
+    """What MLflow's pages show under `comparison_url`, as their button Share would keep it.
 
-    Sorted by seed, since MLflow folds the runs under their parent unless they are sorted, and draws
-    the first ten at first: whole pairs of methods.
+    All runs of the owner, where MLflow alone would draw the first ten; sorted by seed, since it
+    folds runs under their parent unless they are sorted.
     """
+    return {
+        "searchFilter": f"tags.`{RUN_KEY}` LIKE '%' AND tags.`{OWNER_KEY}` = '{owner.key}'",
+        "orderByKey": "params.`seed`",
+        "orderByAsc": True,
+        "runsHiddenMode": "SHOW_ALL",
+    }
+
+
+def comparison_url(experiment: str, owner: Owner) -> str:
+    """Where `mlflow ui`, or the server, draws the curves of the owner's runs together."""
     uri = shown_uri()
     base = uri.rstrip("/") if _is_server(uri) else LOCAL_UI
     query = {
         "workflowType": "machine_learning",
         "compareRunsMode": "CHART",
-        "searchFilter": f"tags.`{RUN_KEY}` LIKE '%'",
-        "orderByKey": "params.`seed`",
-        "orderByAsc": "true",
+        "viewStateShareKey": owner.key,
     }
     return f"{base}/#/experiments/{experiment}/runs?{urlencode(query, quote_via=quote)}"
 

@@ -105,7 +105,7 @@ class LiveCurves(Hook):
     def _begin(self, iteration: int) -> None:
         if self._times.is_file():
             # A kill may have torn its last line.
-            write_whole(self._times, "".join(whole_lines(self._times)))
+            write_whole(self._times, "".join(whole_lines(self._times, self._times.parent)))
             self._last = max(read_times(self._times), default=-1)
         self._write_down(iteration)
 

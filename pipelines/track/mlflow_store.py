@@ -1,5 +1,7 @@
 """Bring a tracking store to what views say, again and again, without duplicates.
 
+A store may be shared: what is found, changed or deleted here is its owner's alone.
+
 Idempotent by construction rather than by comparison: every point of a view has a time that depends
 only on the run's start and the view, and MLflow's stores keep one copy of a point with the same
 key, step, time and value, one of a parameter, and one of a data set. So a sync that broke off is
@@ -13,9 +15,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from pipelines.track.connection import artifact_folder, sqlite_file
+from pipelines.track.owner import OWNER_KEY, Owner
+from pipelines.track.relocation import follow
 from pipelines.track.view import RUN_KEY, STUDY_KEY, DataInput, View
 
 if TYPE_CHECKING:
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 NOTE = "mlflow.note.content"
 
 _PARENT = "mlflow.parentRunId"
+_USER = "mlflow.user"
+_SHARED_VIEW = "mlflow.sharedViewState."
 _TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Experiment tag by which the UI shows runs and curves, and not the pages for language models."""
 _PART = "sar.part."
@@ -36,28 +45,41 @@ _SENT = "sar.sent"
 Index = dict[tuple[str, str], "Record"]
 
 
-def open_experiment(client: MlflowClient, name: str, note: str) -> str:
-    """The id of the experiment `name`, created, or restored, where necessary."""
+def open_experiment(
+    client: MlflowClient, name: str, note: str, owner: Owner, shared_view: Mapping[str, Any]
+) -> str:
+    """The id of the experiment `name`, created, or restored, where necessary.
+
+    Args:
+        shared_view: what its pages show of the owner's runs, under the owner's key.
+    """
     from mlflow.exceptions import MlflowException
 
+    tags = {NOTE: note, f"{_SHARED_VIEW}{owner.key}": json.dumps(shared_view)}
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return client.create_experiment(name, tags={NOTE: note} | _TRAINING)
+            return client.create_experiment(name, artifact_folder(name), tags=tags | _TRAINING)
         except MlflowException:
             # Another machine was faster, or else the store has a reason that the next line meets.
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 raise
+    place, store = artifact_folder(name), sqlite_file()
+    if place and store and experiment.artifact_location != place and Path(place).is_dir():
+        follow(store, experiment.artifact_location, place)
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
-    if experiment.tags.get(NOTE) != note:
-        client.set_experiment_tag(experiment.experiment_id, NOTE, note)
+    for tag, text in tags.items():
+        if experiment.tags.get(tag) != text:
+            client.set_experiment_tag(experiment.experiment_id, tag, text)
     return experiment.experiment_id
 
 
-def find_records(client: MlflowClient, experiment: str, run: str | None = None) -> Index:
-    """The experiment's runs by (tag, value): all of them, or that of `run` and the comparison.
+def find_records(
+    client: MlflowClient, experiment: str, owner: Owner, run: str | None = None
+) -> Index:
+    """The owner's runs by (tag, value): all in the experiment, or that of `run` and the comparison.
 
     The lock cannot keep two machines from creating the same run at once. When all are asked for,
     one of two with one key is deleted; when one is, the others may be another machine's at work.
@@ -67,7 +89,8 @@ def find_records(client: MlflowClient, experiment: str, run: str | None = None) 
         wanted = [f"tags.`{RUN_KEY}` = '{run}'", f"tags.`{STUDY_KEY}` LIKE '%'"]
     records = [record for text in wanted for record in _search(client, experiment, text)]
     index: Index = {}
-    for record in sorted(records, key=lambda r: (_SENT not in r.data.tags, r.info.run_id)):
+    own = [record for record in records if record.data.tags.get(OWNER_KEY) == owner.key]
+    for record in sorted(own, key=lambda r: (_SENT not in r.data.tags, r.info.run_id)):
         for tag in (RUN_KEY, STUDY_KEY):
             value = record.data.tags.get(tag)
             if value is None:
@@ -80,9 +103,18 @@ def find_records(client: MlflowClient, experiment: str, run: str | None = None) 
 
 
 def update(
-    client: MlflowClient, experiment: str, index: Index, view: View, parent: str | None = None
+    client: MlflowClient,
+    experiment: str,
+    owner: Owner,
+    index: Index,
+    view: View,
+    parent: str | None = None,
 ) -> str:
-    """Make the store hold `view`, under the run `parent`; returns the id of its run."""
+    """Make the store hold the owner's `view`, under the run `parent`; returns its run's id.
+
+    Args:
+        index: what `find_records` found; it is kept up to date.
+    """
     from mlflow.entities import RunTag
 
     record = index.get(view.key)
@@ -94,8 +126,10 @@ def update(
         record = client.create_run(
             experiment,
             start_time=_milliseconds(view.started) or int(1000 * time.time()),
-            tags=dict([view.key]) | parts | ({_PARENT: parent} if parent else {}),
-            run_name=view.title,
+            tags=dict([view.key, (OWNER_KEY, owner.key), (_USER, owner.user)])
+            | parts
+            | ({_PARENT: parent} if parent else {}),
+            run_name=owner.titled(view.title),
         )
         index[view.key] = record
     run_id = record.info.run_id
@@ -114,7 +148,7 @@ def update(
 
 
 def put_below(client: MlflowClient, index: Index, parent: str) -> None:
-    """Put every run of the experiment under `parent`, which may have replaced another."""
+    """Put every run of the index under `parent`, which may have replaced another."""
     for (tag, _), record in index.items():
         if tag == RUN_KEY and record.data.tags.get(_PARENT) != parent:
             client.set_tag(record.info.run_id, _PARENT, parent)

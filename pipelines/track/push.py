@@ -13,14 +13,20 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+from pipelines.base.artifacts import read_json
 from pipelines.study import Run, Study
 from pipelines.track.sync import warn_unsent
 from pipelines.track.worker import NOT_SENT, SENT, Task
 
 PATIENCE = 30
 """Seconds after which the end of a stage does not wait for the tracking store any longer."""
+
+EVERY = "SAR_PUSH_EVERY"
+"""Environment variable: seconds between two pushes of short stages. Whoever sets it, as the
+Snakefile does, sends all runs at the end of the study; without it each stage is sent at its end."""
 
 _warned: set[str] = set()
 """Names of runs that this process, or its worker, has already warned about."""
@@ -49,6 +55,23 @@ def push(study: Study, run: Run | None = None) -> bool:
         if warn:
             warn_unsent(study, run, error)
         return False
+
+
+def push_when_due(run: Run) -> None:
+    """`push` a stage of `run` that has ended, unless that would cost a short one too much.
+
+    A push takes seconds of CPU. A run that trained for at least `EVERY` seconds is always sent; a
+    shorter one when the study's last push is as old as that.
+    """
+    every = float(os.environ.get(EVERY, 0))
+    stamp = run.study.work / "pushed"
+    trained = run.output("train", "runtime.json")
+    short = trained.is_file() and read_json(trained)["wall_seconds"] < every
+    if short and stamp.exists() and time.time() - stamp.stat().st_mtime < every:
+        return
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.touch()
+    push(run.study, run)
 
 
 def start(task: Task, connection: socket.socket | None = None) -> subprocess.Popen:

@@ -4,13 +4,19 @@ The version is that of the lowest seed that the study gives the method. The rule
 run: the best seed, or the best on some split, would show a method better than it is. So the model
 registry holds a typical result of each method, and its scores are those of one run, not the means
 that the report compares.
+
+Where several checkouts share a store, each has versions of its own. The alias of a method is that
+of the first one; another one's has its id behind it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipelines.base.errors import PipelineError
+from pipelines.running.custody import Made
 from pipelines.study import Run, Study
+from pipelines.track.owner import OWNER_KEY, Owner
 from pipelines.track.view import View
 
 if TYPE_CHECKING:
@@ -34,7 +40,9 @@ def registered_runs(study: Study) -> list[Run]:
 
 
 def model_name(run: Run) -> str:
-    return f"{run.study.name}.{run.dataset.name}.{run.model}"
+    # MLflow's filters know no way to write a quote.
+    study = run.study.name.replace("'", "_")
+    return f"{study}.{run.dataset.name}.{run.model}"
 
 
 def alias(method: str) -> str:
@@ -43,26 +51,41 @@ def alias(method: str) -> str:
     return f"method-{method}" if reserved else method
 
 
-def register(client: MlflowClient, run: Run, view: View, run_id: str) -> None:
-    """Make the registry hold the weights of `run`, which `run_id` shows, and no older ones of it.
+def register(client: MlflowClient, owner: Owner, run: Run, view: View, run_id: str) -> bool:
+    """Make the registry hold the weights of `run`, which `run_id` shows, and none of the owner's
+    older ones.
 
     The weights go to the artifacts of that run, and only then is there a version that names them.
+
+    Returns:
+        False where the registry has none of them and they are not here, as those of a run that
+        was restored from a publication; then nothing is changed.
+
+    Raises:
+        PipelineError: when they are not what their receipt says.
     """
     name, sha256 = model_name(run), view.tags[_SHA256]
-    _create_model(client, run)
     versions = [
         version
         for version in client.search_model_versions(f"name = '{name}'")
-        if version.tags.get(_METHOD) == run.method
+        if (version.tags.get(_METHOD), version.tags.get(OWNER_KEY)) == (run.method, owner.key)
     ]
     wanted = [v for v in versions if (v.run_id, v.tags.get(_SHA256)) == (run_id, sha256)]
-    version = wanted[0] if wanted else _create_version(client, run, view, run_id)
+    if not wanted and not run.output("train", "weights.safetensors").exists():
+        return False
+    _create_model(client, run)
+    version = wanted[0] if wanted else _create_version(client, owner, run, view, run_id)
     aliases = client.get_registered_model(name).aliases
-    if str(aliases.get(alias(run.method))) != str(version.version):
-        client.set_registered_model_alias(name, alias(run.method), version.version)
+    own_alias = alias(run.method)
+    known = {str(each.version) for each in (*versions, version)}
+    if str(aliases.get(own_alias, version.version)) not in known:
+        own_alias = f"{own_alias}-{owner.key}"
+    if str(aliases.get(own_alias)) != str(version.version):
+        client.set_registered_model_alias(name, own_alias, version.version)
     for old in versions:
         if str(old.version) != str(version.version):
             client.delete_model_version(name, old.version)
+    return True
 
 
 def _create_model(client: MlflowClient, run: Run) -> None:
@@ -84,9 +107,14 @@ def _create_model(client: MlflowClient, run: Run) -> None:
         )
 
 
-def _create_version(client: MlflowClient, run: Run, view: View, run_id: str) -> ModelVersion:
-    for file in _FILES:
-        client.log_artifact(run_id, run.output("train", file).as_posix(), FOLDER)
+def _create_version(
+    client: MlflowClient, owner: Owner, run: Run, view: View, run_id: str
+) -> ModelVersion:
+    files = [run.output("train", name) for name in _FILES]
+    for fault in Made("train", run).byte_faults(files):
+        raise PipelineError(fault)
+    for file in files:
+        client.log_artifact(run_id, file.as_posix(), FOLDER)
     artifacts = client.get_run(run_id).info.artifact_uri
     return client.create_model_version(
         model_name(run),
@@ -95,6 +123,7 @@ def _create_version(client: MlflowClient, run: Run, view: View, run_id: str) -> 
         tags={
             _SHA256: view.tags[_SHA256],
             _METHOD: run.method,
+            OWNER_KEY: owner.key,
             "sar.run": run.name,
             "sar.receipt.train": view.tags["sar.receipt.train"],
         },

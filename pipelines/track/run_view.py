@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pipelines.base.artifacts import read_json, sha256_file, sha256_json
+from pipelines.base.artifacts import sha256_file, sha256_json
 from pipelines.base.metric_names import headline
 from pipelines.running.curves import Curves
 from pipelines.running.progress import Progress, clock, read_progress, work_folder
-from pipelines.study import Run
+from pipelines.study import Run, made
 from pipelines.track.view import LAYOUT, RUN_KEY, DataInput, Point, Stage, View, finished, key
 
 _DIGEST_LENGTH = 36  # of a data set's digest in MLflow
@@ -30,7 +29,9 @@ def run_view(run: Run) -> View | None:
     Raises:
         PipelineError: when a file that the receipts vouch for cannot be read.
     """
-    progress = read_progress(work_folder(run)) if run.dataset.receipt.is_file() else None
+    # Published runs are shown without their data and weights, too.
+    there = all(receipt.is_file() for receipt in run.input_receipts("train"))
+    progress = read_progress(work_folder(run)) if there else None
     if progress is None or progress.status != "RUNNING":
         train = finished(run, "train")
         if train is not None:
@@ -100,7 +101,7 @@ def _trained(run: Run, train: Stage) -> View:
 
 
 def _evaluated(run: Run, view: View, evaluate: Stage) -> View:
-    metrics = read_json(run.output("evaluate", "metrics.json"))
+    metrics = made.metrics(run)
     # Step 0, at which MLflow draws a bar for each run; at a later step it draws a curve.
     scores = [
         Point(key(f"{metrics['split']}/{name}"), value, 0, 0.0)
@@ -159,12 +160,13 @@ def _finished_curves(train: Stage) -> Iterator[Point]:
 
     Results from before those were kept: spread evenly over the time that training took.
     """
+    from pipelines.base.frames import read_csv  # pandas, which a training does without
+
     path = train.folder / "curves.csv"
     curves: Curves = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            step = int(row.pop("iteration"))
-            curves[step] = {name: float(value) for name, value in row.items() if value}
+    for row in read_csv(path, (), needs=("iteration",)).to_dict("records"):
+        step = int(row.pop("iteration"))
+        curves[step] = {name: value for name, value in row.items() if value == value}
     if "logged" in train.runtime:
         times = {int(step): time for step, time in train.runtime["logged"]["times"].items()}
     else:
@@ -213,7 +215,7 @@ def _inputs(run: Run) -> list[DataInput]:
     """The splits that the run trained on and was scored on, where the prepared data is here."""
     if not run.dataset.info.is_file():
         return []
-    info = read_json(run.dataset.info)
+    info = made.info(run.dataset)
     splits: tuple[tuple[str, Literal["train", "test"]], ...] = (
         ("train", "train"),
         (run.evaluation.split, "test"),

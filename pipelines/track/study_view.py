@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 
 from pipelines.base.artifacts import sha256_json
 from pipelines.base.metric_names import class_of
+from pipelines.base.reading import read_text
 from pipelines.study import Study
 from pipelines.track.view import STUDY_KEY, Point, View, finished, key
 
@@ -65,22 +65,24 @@ def result(study: Study) -> str:
     """The result table of the study's report, in Markdown; nothing where it is not made yet."""
     if finished(study, "report") is None:
         return ""
-    return study.output("report", "table.md").read_text(encoding="utf-8")
+    return read_text(study.output("report", "table.md"))
 
 
 def _comparison(study: Study) -> Iterator[Point]:
     """Means and paired differences; the scores of single classes stay in the report's table."""
+    from pipelines.base.frames import KEYS, read_csv  # pandas, which a training does without
+
     columns = {
         "summary": ("mean", "std", "n"),
         "paired": ("mean_difference", "std_difference", "n"),
     }
     for table, wanted in columns.items():
-        with study.output("compare", f"{table}.csv").open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if class_of(row["metric"]) is not None:
-                    continue
-                where = "/".join(row[name] for name in ("dataset", "model", "method", "metric"))
-                for column in wanted:
-                    if row[column]:
-                        name = key(f"{table}/{where}/{column}")
-                        yield Point(name, float(row[column]), 0, 0.0)
+        rows = read_csv(study.output("compare", f"{table}.csv"), needs=(*KEYS, "metric", *wanted))
+        for row in rows.to_dict("records"):
+            if class_of(row["metric"]) is not None:
+                continue
+            where = "/".join(row[name] for name in (*KEYS, "metric"))
+            for column in wanted:
+                if row[column] == row[column]:
+                    name = key(f"{table}/{where}/{column}")
+                    yield Point(name, float(row[column]), 0, 0.0)

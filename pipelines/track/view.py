@@ -13,8 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.base.artifacts import read_json, sha256_file, sha256_json
+from pipelines.base.artifacts import sha256_file, sha256_json
 from pipelines.base.errors import PipelineError
+from pipelines.base.reading import read_json
+from pipelines.base.receipts import read_receipt
+from pipelines.running.custody import Made
 from pipelines.study import Run, Study
 
 RUN_KEY = "sar.run"
@@ -124,25 +127,32 @@ def finished(subject: Run | Study, stage: str) -> Stage | None:
     """The outputs of `stage`, or None where they are missing or made from something else.
 
     Raises:
-        PipelineError: when the receipt is there and cannot be read.
+        PipelineError: when the receipt is there and cannot be read, or numbers are not as it says.
     """
     folder = subject.folder(stage)
     try:
-        receipt = read_json(folder / "receipt.json")
+        receipt = read_receipt(folder / "receipt.json")
     except PipelineError:
         if (folder / "receipt.json").is_file():
             raise
         return None
-    if receipt["parameters"] != subject.parameters_hash(stage):
+    if receipt.parameters != subject.parameters_hash(stage):
         return None
     # Inputs that are gone say nothing: results may be kept without the data. Large inputs are
     # vouched for by the receipts among the small ones.
-    for name, digest in receipt["inputs"].items():
+    for name, digest in receipt.inputs.items():
         path = Path(name)
         if path.suffix in _SMALL and path.is_file() and sha256_file(path) != digest:
             return None
+    small = (folder / name for name in receipt.outputs if Path(name).suffix in _SMALL)
+    for fault in Made(stage, subject).byte_faults(path for path in small if path.is_file()):
+        raise PipelineError(fault)
     runtime = folder / "runtime.json"
-    return Stage(folder, receipt, read_json(runtime) if runtime.is_file() else {})
+    return Stage(
+        folder,
+        receipt.model_dump(exclude_unset=True),
+        read_json(runtime, dict[str, Any]) if runtime.is_file() else {},
+    )
 
 
 def key(name: str) -> str:

@@ -19,7 +19,7 @@ pytest.importorskip("mlflow")
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project root as the working directory, and no setting of the user's."""
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_"))]:
         monkeypatch.delenv(name)
     # MLflow keeps one connection for each URI, which a relative one would lead to another folder.
     monkeypatch.setattr(connection, "DEFAULT_URI", f"sqlite:///{tmp_path}/mlflow.db")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from pipelines.base.artifacts import canonical_json, staged, write_receipt
+from pipelines.base.class_groups import class_groups
 from pipelines.study import Run, Study
 
 CLASSES = ["background", "a", "b"]
@@ -58,6 +59,10 @@ def fabricate(seeds: list[int], lr: float = 0.05) -> Study:
     dataset = study.datasets["glyphs"]
     info = {"digests": {s: s[0] * 64 for s in ("train", "val", "test")}}
     info["counts"] = dict(dataset.card.source.scenes.scenes)
+    classes = dataset.card.classes
+    info |= {"classes": classes, "palette": dataset.card.palette, "ignore_index": 255}
+    info["pixel_share"] = dict.fromkeys(classes, 1 / len(classes))
+    info["groups"] = class_groups(info["pixel_share"])
     with staged(dataset.prepared) as scratch:
         (scratch / "info.json").write_text(canonical_json(info))
         _finish(scratch, "prepare", "glyphs", "0" * 64, [])
@@ -94,9 +99,13 @@ def fake_training(run: Run, shift: float = 0.0, points: int = 30, **runtime) -> 
 
 
 def fake_evaluation(run: Run) -> None:
-    metrics = {"split": "test", "mIoU": 50.0 + run.seed, "mAcc": 60.0, "aAcc": 70.0}
+    metrics = {"dataset": run.dataset.name, "split": "test", "num_images": 4}
+    metrics |= {"mIoU": 50.0 + run.seed, "mAcc": 60.0, "aAcc": 70.0}
     metrics |= {name: dict.fromkeys(CLASSES, 50.0) | {"b": None} for name in ("IoU", "Acc")}
-    metrics["groups"] = {"head": {"mIoU": 80.0}, "mid": {"mIoU": 40.0}, "tail": {"mIoU": None}}
+    groups = {"head": (["a"], 80.0), "mid": (["b"], 40.0), "tail": ([], None)}
+    metrics["groups"] = {
+        name: {"classes": classes, "mIoU": value} for name, (classes, value) in groups.items()
+    }
     with staged(run.folder("evaluate")) as scratch:
         (scratch / "metrics.json").write_text(canonical_json(metrics))
         (scratch / "confusion.csv").write_text("truth,a\na,1\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.study import Study
+from pipelines.track.owner import OWNER_KEY, owner
 from pipelines.track.sync import sync
 from tests.pipelines.track.glyphs import fabricate, fake_run
 from tests.pipelines.track.servers import (
@@ -56,12 +58,18 @@ def test_the_default_store_which_is_not_there_yet(study, project):
 
 
 def test_a_server_with_postgres_and_eight_machines(study, project, monkeypatch):
-    """Each process in a copy of the project: no lock of ours keeps them apart."""
+    """Each process in a folder of its own, with the id of one checkout: no lock of ours keeps them
+    apart, as on nodes that mount one folder."""
     folders = []
+    key = owner().key
+    known = json.loads(Path("work/checkout.json").read_text())
     for number in range(8):
         folders.append(project / f"machine{number}")
         for part in ("params", "data", "results"):
             shutil.copytree(project / part, folders[-1] / part)
+        own = {"path": str(folders[-1]), "inode": folders[-1].stat().st_ino}
+        (folders[-1] / "work").mkdir()
+        (folders[-1] / "work/checkout.json").write_text(json.dumps(known | own))
     with (
         postgres() as database,
         mlflow_server("server", "--backend-store-uri", database) as server,
@@ -72,6 +80,7 @@ def test_a_server_with_postgres_and_eight_machines(study, project, monkeypatch):
         ids = {name: r.info.run_id for name, r in _runs().items()}
         for run in study.runs:
             assert_shown(run, _runs()[run.name])
+            assert _runs()[run.name].data.tags[OWNER_KEY] == key
         sync(study)
         assert_all_shown(study)
         assert {name: records()[name].info.run_id for name in ids} == ids

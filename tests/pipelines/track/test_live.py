@@ -95,7 +95,7 @@ def publish(run: Run, work: Path) -> None:
         for step, values in sorted(found.items())
     ]
     with artifacts.staged(run.folder("train")) as scratch:
-        (scratch / "curves.csv").write_text("\n".join([",".join(["iteration", *names]), *rows]))
+        (scratch / "curves.csv").write_text("\n".join([",".join(["iteration", *names]), *rows, ""]))
         (scratch / "weights.safetensors").write_bytes(b"weights")
         artifacts.write_receipt(
             scratch,
@@ -144,7 +144,7 @@ def test_a_curve_grows_and_is_completed_in_place(run, capfd):
     training = Training(run)
     with training.begun() as hook:
         training.go_on(hook, 105)
-        wait_until(lambda: steps_shown(run) == 10)
+        wait_until(lambda: steps_shown(run) == 10 and shown(run).inputs.dataset_inputs)
         record = shown(run)
         assert record.info.status == "RUNNING"
         assert history(record, "val/mIoU") == [(50, 50.0), (100, 100.0)]

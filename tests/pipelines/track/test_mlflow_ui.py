@@ -58,7 +58,8 @@ def page_with(texts: list[str], address: str, profile: str) -> str:
 
 
 def test_mlflow_ui_shows_the_study():
-    study = finished([0, 1])
+    # More runs than the ten that MLflow draws at first.
+    study = finished([0, 1, 2, 3, 4, 5])
     # The command, as a person types it, with the default store: relative to the project root.
     done = subprocess.run(
         command("--study", "mini"), env=project_environment(), capture_output=True, text=True
@@ -84,8 +85,13 @@ def test_mlflow_ui_shows_the_study():
         page_with(["whatever its score", "sar", "baseline"], model, "model")
 
         # Only a page that is painted draws its charts; these are its questions for their points.
+        ids = {record.info.run_id for name, record in records().items() if "seed" in name}
+        assert len(ids) == 12
+
         def drawn(_: str) -> bool:
-            return "get-history" in server.log.read_text()
+            lines = server.log.read_text().splitlines()
+            asked = "".join(line for line in lines if "get-history" in line)
+            return all(id in asked for id in ids)
 
         browse(link, "painted", "--screenshot=comparison.png", until=drawn)
         assert drawn("")

@@ -18,7 +18,7 @@ import pytest
 
 from pipelines.track import push as push_module
 from pipelines.track.__main__ import main as track_main
-from pipelines.track.push import push
+from pipelines.track.push import push, push_when_due
 from pipelines.track.sync import attempt, sync
 from tests.pipelines.track.glyphs import fabricate, fake_run
 from tests.pipelines.track.servers import (
@@ -57,6 +57,21 @@ def test_a_refusal_is_one_warning_and_no_error(study, monkeypatch, capfd):
         assert track_main(["--init"]) == 3
     assert push(study, run)
     assert_shown(run, records()[run.name])
+
+
+@pytest.mark.usefixtures("empty_store")
+def test_of_short_runs_one_is_sent_as_often_as_asked_and_long_ones_always(monkeypatch):
+    short, other, long = fabricate([0, 1]).runs[:3]
+    for run, seconds in ((short, 5.0), (other, 5.0), (long, 100.0)):
+        fake_run(run, wall_seconds=seconds)
+    monkeypatch.setenv(push_module.EVERY, "60")
+    for run in (short, other, long):
+        push_when_due(run)
+    assert records().keys() >= {short.name, long.name}
+    assert other.name not in records()
+    monkeypatch.delenv(push_module.EVERY)  # a stage that a person starts
+    push_when_due(other)
+    assert_shown(other, records()[other.name])
 
 
 def test_a_stage_does_not_wait_for_a_server_that_never_answers(study, monkeypatch, capfd, caplog):

@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.base.artifacts import read_json, sha256_file
 from pipelines.track import registry
+from pipelines.track.__main__ import main
 from pipelines.track.connection import tracking_uri
 from pipelines.track.sync import sync
 from tests.pipelines.track.glyphs import fabricate, fake_run, fake_training
@@ -47,6 +48,19 @@ def test_the_lowest_seed_of_each_method_is_registered_whatever_its_score(study, 
     # Weights can be large: only those that are registered are sent.
     other = records()["glyphs/tiny/sar/seed4"].info.run_id
     assert "model" not in {item.path for item in client().list_artifacts(other)}
+
+
+def test_runs_without_weights_are_shown_and_named_and_not_registered(study, capsys):
+    for run in study.runs:
+        if run.method == "sar":
+            run.output("train", "weights.safetensors").unlink()
+    assert main(["--study", str(study.path)]) == 0
+    said = capsys.readouterr().out
+    assert "4 of 4 runs" in said
+    assert "restored run keeps no weights: glyphs/tiny/sar/seed2\n" in said
+    found = client().search_model_versions(f"name = '{MODEL}'")
+    assert [version.tags["sar.method"] for version in found] == ["baseline"]
+    assert set(records()) >= {run.name for run in study.runs}
 
 
 def test_registering_again_changes_nothing_and_new_weights_replace_the_version(study):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.study import Run
 from pipelines.track import mlflow_store
 from pipelines.track.__main__ import main as track_main
+from pipelines.track.owner import OWNER_KEY, owner
 from pipelines.track.sync import attempt, sync
 from tests.pipelines.track.glyphs import (
     CLASSES,
@@ -78,6 +80,17 @@ def test_a_synced_run_says_what_its_files_say():
     assert not [key for key in parent.data.metrics if "IoU/a" in key]
     paths = {item.path for item in client().list_artifacts(parent.info.run_id, "report")}
     assert {"report/per_class.png", "report/report.md", "report/table.md"} <= paths
+
+
+def test_a_sync_in_batches_shows_all_of_it(monkeypatch):
+    study = finished([0])
+    monkeypatch.setattr("pipelines.track.sync.BATCH", 1)
+    sync(study)
+    assert_all_shown(study)
+    found = records()
+    note = found["mini: comparison"].data.tags[mlflow_store.NOTE]
+    for run in study.runs:
+        assert found[run.name].info.run_id in note
 
 
 def test_syncing_again_changes_nothing_even_after_a_sync_that_broke_off():
@@ -187,7 +200,8 @@ def test_two_runs_of_one_key_become_one_and_a_deleted_experiment_comes_back():
         fake_run(run)
     sync(study)
     experiment = client().get_experiment_by_name("mini").experiment_id
-    client().create_run(experiment, tags={"sar.run": study.runs[0].name})
+    tags = {"sar.run": study.runs[0].name, OWNER_KEY: owner().key}
+    client().create_run(experiment, tags=tags)
     client().delete_experiment(experiment)
     sync(study, study.runs[0])
     sync(study)
@@ -201,6 +215,17 @@ def test_an_unreadable_file_costs_its_own_run_only(caplog):
     study.runs[0].output("evaluate", "receipt.json").write_text("{")
     assert attempt(study) is None
     assert "not valid JSON" in caplog.text
+    assert set(records()) == {"mini: comparison", study.runs[1].name}
+
+
+def test_a_changed_number_is_not_shown_and_costs_its_own_run_only(caplog):
+    study = fabricate([0])
+    for run in study.runs:
+        fake_run(run)
+    path = study.runs[0].output("evaluate", "metrics.json")
+    path.write_text(path.read_text().replace("50.0", "99.9"))
+    assert attempt(study) is None
+    assert f"{path}: was changed or damaged" in caplog.text
     assert set(records()) == {"mini: comparison", study.runs[1].name}
 
 
@@ -226,3 +251,13 @@ def test_importing_track_is_cheap():
         words, env=project_environment(), capture_output=True, text=True, check=True
     )
     assert out.stdout.strip() == "set()"
+
+
+def test_published_runs_are_shown_without_the_weights_that_they_began_with(monkeypatch):
+    study = fabricate([1])
+    for run in study.runs:
+        fake_run(run)
+    gone = Path("data/weights/tiny/receipt.json")
+    monkeypatch.setattr(Run, "input_receipts", lambda run, stage: [run.dataset.receipt, gone])
+    sync(study)
+    assert {run.name for run in study.runs} <= set(records())
