@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.base.artifacts import canonical_json, read_json, sha256_file, write_whole
+from pipelines.base.artifacts import canonical_json, sha256_file, write_whole
+from pipelines.base.reading import read_json
 
 NAME = "manifest.json"
+_REMEDY = "restore it from the repository, or publish the study again"
 
 
 def write(folder: Path) -> None:
@@ -23,7 +25,7 @@ def faults(folder: Path) -> list[str]:
     path = folder / NAME
     if not path.is_file():
         return [f"{path}: not found; expected the sha256 of every file below {folder}"]
-    expected, found = read_json(path), _digests(folder)
+    expected, found = read_json(path, dict[str, str], _REMEDY), _digests(folder)
     wrong = []
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:

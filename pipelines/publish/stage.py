@@ -2,60 +2,121 @@
 
 Stages write to ignored places; publishing is an act. It takes the report as it is, the tables of
 compare and analyse, and each run's scores, curves and receipts, replaces what was published before
-as a whole, and lists it all in a manifest. `python -m pipelines.publish --check` checks what is
-published.
+as a whole, and lists it all in a manifest. With `--incomplete` a study that lacks runs publishes
+those that are finished: nothing is judged, and `restore` brings them back to go on elsewhere.
+`python -m pipelines.publish --check` checks what is published.
 """
 
 from __future__ import annotations
 
 import shutil
-import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.base.artifacts import TIMESTAMP, read_json, sha256_file, sha256_folder
-from pipelines.base.errors import PipelineError
+from pipelines.base import locks
+from pipelines.base.artifacts import TIMESTAMP, sha256_file, write_whole
+from pipelines.base.durable import copy_tree, sync, sync_tree
+from pipelines.base.errors import PipelineError, disk_errors
+from pipelines.base.receipts import read_receipt
 from pipelines.publish import manifest, readme, verify
-from pipelines.study import REPORTS, STUDY_STAGES, Dataset, Study
-
-_RUN_FILES = {
-    "train": ("receipt.json", "runtime.json"),
-    "evaluate": (
-        *("metrics.json", "scores.json", "confusion.csv", "analysis.npz"),
-        *("receipt.json", "runtime.json"),
-    ),
-}
-
-
-_WHERE_KEPT = {"train": ("curves.csv",), "evaluate": ()}
-"""What a run has too unless it was restored from an early publication, which did without."""
-
-
-_STUDY_FILES = {stage: (*names, "receipt.json") for stage, names in STUDY_STAGES.items()}
+from pipelines.publish import runs as kept
+from pipelines.report.stage import partial_folder, report_partial
+from pipelines.running import custody
+from pipelines.running.custody import Made
+from pipelines.running.finished import all_finished, fault, finished
+from pipelines.running.ownership import check_owner
+from pipelines.study import STUDY_STAGES, Dataset, Run, Study
 
 
 def publish(study: Study) -> None:
     """Replace `reports/<study>` by the study's present results and fill the pages.
 
     Raises:
-        PipelineError: when the report is missing or older than what it is made of, or a page
-            has a marker that cannot be filled; nothing is changed then.
+        PipelineError: when a run is missing, the report is missing or older than what it is made
+            of, a file of the results is not as its receipt says, or a page has a marker that cannot
+            be filled; nothing is changed then.
     """
-    pages = readme.read()
-    _check_current(study)
-    tables = readme.published_tables() | {study.name: readme.table_of(study.folder("report"))}
+    missing = [why for run in study.runs if (why := fault(run)) is not None]
+    if missing:
+        raise PipelineError(
+            f"study {study.name!r}: {len(missing)} of {len(study.runs)} runs are missing, or are "
+            f"not as they were made; the first: {missing[0]}; or publish what is finished: "
+            f"make publish STUDY={study.argument} INCOMPLETE=1"
+        )
+    with _publishing(study):
+        pages = readme.read()
+        _check_current(study)
+        _publish(study, study.runs, study.folder("report"), pages)
+
+
+def publish_incomplete(study: Study) -> list[Run]:
+    """Publish the runs that are finished, with a report that judges nothing.
+
+    So that they are not lost: `restore` brings them back where the study goes on. Returns the runs
+    that are missing.
+
+    Raises:
+        PipelineError: when no run is finished, none is missing, or runs that are published now are
+            not here, or are others here; nothing is changed then.
+    """
+    runs = [run for run in study.runs if finished(run)]
+    if len(runs) == len(study.runs):
+        raise PipelineError(
+            f"study {study.name!r}: no run is missing; run make publish STUDY={study.argument}"
+        )
+    with _publishing(study):
+        pages = readme.read()
+        _check_kept(study, runs)
+        missing = report_partial(study)
+        _publish(study, runs, partial_folder(study), pages)
+    return missing
+
+
+@contextmanager
+def _publishing(study: Study) -> Iterator[None]:
+    """Alone, without what a killed process left; a full disk names the place."""
+    with locks.held(verify.LOCK), disk_errors(study.published):
+        _clear(study.published)
+        yield
+
+
+def _check_kept(study: Study, runs: Sequence[Run]) -> None:
+    """Refuse to replace a publication by one that lacks runs of it."""
+    known = {run.name: run for run in runs}
+    for published in sorted((study.published / "runs").rglob("evaluate/receipt.json")):
+        name = published.parent.parent.relative_to(study.published / "runs").as_posix()
+        here = known[name].output("evaluate", "receipt.json") if name in known else None
+        if here is None or sha256_file(here) != sha256_file(published):
+            raise PipelineError(
+                f"{published}: published, and {'not here' if here is None else 'another here'}; "
+                f"bring it back first: {study.command('restore')}; or, "
+                f"where it is of no use any more: git rm -r {study.published}"
+            )
+
+
+def _publish(study: Study, runs: Sequence[Run], report: Path, pages: Mapping[Path, str]) -> None:
+    """Publish these runs and the report on them, which is whole where it has a receipt."""
+    tables = readme.published_tables() | {study.name: readme.table_of(report)}
     filled = {page: readme.fill(text, tables, page=page) for page, text in pages.items()}
-    REPORTS.mkdir(exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{study.name}.", dir=REPORTS))
-    scratch.chmod(0o755)
+    scratch = study.published.with_name(f".{study.name}.new")
+    scratch.mkdir(parents=True)
     try:
-        _copy(study, scratch / "new")
-        manifest.write(scratch / "new")
-        _swap(study.published, scratch / "new", scratch / "old")
+        new = scratch / study.name
+        _copy(study, runs, report, new)
+        manifest.write(new)
+        if wrong := verify.faults(study.name, reports=scratch):
+            told = "\n".join(wrong).replace(str(new), str(study.published))
+            raise PipelineError(
+                "nothing is published, since --check would say what follows; where runs were made "
+                f"again since, run {Made('report', study).command}\n{told}"
+            )
+        _swap(study.published, new, scratch / "old")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     for page, text in filled.items():
         if text != pages[page]:
-            page.write_text(text, encoding="utf-8", newline="\n")
+            write_whole(page, text)
 
 
 def seal(name: str) -> None:
@@ -68,14 +129,14 @@ def seal(name: str) -> None:
             there is no manifest.
     """
     study = Study.load_published(name)
-    known = read_json(study.results / "receipt.json")["inputs"]
+    known = read_receipt(study.results / "receipt.json").inputs
     for dataset in Study.load_published(name).datasets.values():
         prepared = Dataset.load(dataset.name)
         digest = known.get(prepared.info.as_posix())
         if not prepared.info.is_file() or sha256_file(prepared.info) != digest:
             raise PipelineError(
                 f"{prepared.info}: expected sha256 {digest}, as {study.results}/receipt.json says; "
-                f"run python -m pipelines.prepare --dataset {dataset.name}"
+                f"{dataset.again('prepare')}"
             )
         dataset.prepared.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(prepared.info, dataset.info)
@@ -86,69 +147,50 @@ def seal(name: str) -> None:
 
 
 def _check_current(study: Study) -> None:
-    """Refuse a report that is not made of the files that lie here now."""
-    for stage in STUDY_STAGES:
-        path = study.output(stage, "receipt.json")
-        again = f"run python -m pipelines.{stage} --study {study.argument}"
-        if not path.is_file():
-            raise PipelineError(f"{path}: not found; {again}")
-        receipt = read_json(path)
-        if receipt["parameters"] != study.parameters_hash(stage):
-            raise PipelineError(f"{path}: {study.path} has changed since; {again}")
-        inputs = {Path(name): digest for name, digest in receipt["inputs"].items()}
-        outputs = {path.parent / name: digest for name, digest in receipt["outputs"].items()}
-        for file, digest in (inputs | outputs).items():
-            instead = _vouched(file) if file in inputs else None
-            found = sha256_file(file) if file.is_file() else instead
-            if found != digest:
-                raise PipelineError(f"{path}: {file} is not what it was then; {again}")
-        for name, digest in receipt.get("digests", {}).items():
-            folder = path.parent / name
-            if not folder.is_dir() or sha256_folder(folder) != digest:
-                raise PipelineError(f"{path}: {folder} is not what it was then; {again}")
-    for run in study.runs:
-        for stage, names in _RUN_FILES.items():
-            for name in names:
-                if not run.output(stage, name).is_file():
-                    raise PipelineError(
-                        f"{run.output(stage, name)}: not found; run python -m pipelines.{stage} "
-                        f"--study {study.argument} --run {run.name}, then compare and report"
-                    )
-
-
-def _vouched(file: Path) -> str | None:
-    """What a file was that is not here, as after `restore`: its stage's receipt knows."""
-    receipt = file.parent / "receipt.json"
-    return read_json(receipt)["outputs"].get(file.name) if receipt.is_file() else None
-
-
-def _copy(study: Study, target: Path) -> None:
-    for stage in STUDY_STAGES:
-        place = target if stage == "report" else target / stage
-        place.mkdir(parents=True, exist_ok=True)
-        for name in _STUDY_FILES[stage]:
-            if name.endswith("/"):
-                ignored = shutil.ignore_patterns(TIMESTAMP)
-                shutil.copytree(study.output(stage, name), place / name, ignore=ignored)
-            else:
-                shutil.copyfile(study.output(stage, name), place / name)
-    for run in study.runs:
-        for stage, names in _RUN_FILES.items():
-            place = target / "runs" / run.name / stage
-            place.mkdir(parents=True)
-            kept = [name for name in _WHERE_KEPT[stage] if run.output(stage, name).is_file()]
-            for name in (*names, *kept):
-                shutil.copyfile(run.output(stage, name), place / name)
+    """Refuse results that are not those of the study as it is now, or were changed since."""
+    check_owner(study)
     for dataset in study.datasets.values():
-        place = target / "data" / dataset.name
-        place.mkdir(parents=True)
-        for path in (dataset.info, dataset.receipt):
-            shutil.copyfile(path, place / path.name)
-    shutil.copyfile(study.path, target / "study.yaml")
+        custody.require(Made("prepare", dataset), [dataset.info])
+    for run in study.runs:
+        for stage, names in kept.RUN_FILES.items():
+            made = Made(stage, run)
+            for path in (run.output(stage, name) for name in names):
+                if not path.is_file():
+                    raise PipelineError(
+                        f"{path}: not found; run {made.command}, then compare and report"
+                    )
+            custody.require(made)
+    all_finished(study)
+    for stage in STUDY_STAGES:
+        custody.require(Made(stage, study), content=True)
+
+
+def _copy(study: Study, runs: Sequence[Run], report: Path, target: Path) -> None:
+    places, receipts = {"report": (report, target)}, []
+    if (report / "receipt.json").is_file():
+        receipts = ["receipt.json"]
+        places |= {stage: (study.folder(stage), target / stage) for stage in ("compare", "analyse")}
+    for stage, (folder, place) in places.items():
+        place.mkdir(parents=True, exist_ok=True)
+        for name in (*STUDY_STAGES[stage], *receipts):
+            if name.endswith("/"):
+                copy_tree(folder / name, place / name, skip=[TIMESTAMP])
+            else:
+                shutil.copyfile(folder / name, place / name)
+    kept.copy(study, runs, target)
+
+
+def _clear(folder: Path) -> None:
+    """Remove the scratch that a killed process left, with `folder` back in its place."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        if (left / "old").is_dir() and not folder.exists():
+            (left / "old").rename(folder)
+        shutil.rmtree(left)
 
 
 def _swap(folder: Path, new: Path, old: Path) -> None:
     """Put `new` in the place of `folder`, which is back in its place if that fails."""
+    sync_tree(new.parent)
     if folder.exists():
         folder.rename(old)
     try:
@@ -157,3 +199,4 @@ def _swap(folder: Path, new: Path, old: Path) -> None:
         if old.exists():
             old.rename(folder)
         raise
+    sync(folder.parent)

@@ -19,18 +19,24 @@ from typing import Any
 import pandas as pd
 
 from pipelines.analyse.analyses import Analyses
-from pipelines.base.artifacts import canonical_json, read_json, sha256_file, sha256_folder
+from pipelines.base import locks
+from pipelines.base.artifacts import canonical_json, sha256_file, sha256_folder
 from pipelines.base.errors import PipelineError
-from pipelines.base.frames import csv_text
+from pipelines.base.frames import csv_text, read_confusion
 from pipelines.base.metric_names import headline
 from pipelines.base.metrics import scores
+from pipelines.base.reading import read_json, read_text, reading
+from pipelines.base.receipts import read_receipt
 from pipelines.compare.comparison import Comparison
 from pipelines.publish import manifest, readme
 from pipelines.rendering import files
 from pipelines.rendering.parts import Table
 from pipelines.report import contents
 from pipelines.report.material import Material
-from pipelines.study import REPORTS, Run, Study, published_names
+from pipelines.study import REPORTS, WORK, Run, Study, made, published_names
+
+LOCK = WORK / "publish.lock"
+"""Held by whoever changes what is published, or checks it: one changes, or many check."""
 
 
 def verify() -> str:
@@ -39,50 +45,67 @@ def verify() -> str:
     Raises:
         PipelineError: telling every fault with its file and what was expected there.
     """
-    names = published_names()
-    wrong = [fault for name in names for fault in faults(name)] + readme.faults()
+    with locks.held(LOCK, shared=True):
+        names = published_names()
+        wrong = [fault for name in names for fault in faults(name)] + readme.faults()
     if wrong:
         raise PipelineError("\n".join(wrong))
     studies = ", ".join(names) or "no study"
     return f"{readme.README} and {REPORTS}/ ({studies}) follow from the published runs"
 
 
-def faults(name: str, *, sealed: bool = True) -> list[str]:
+def faults(name: str, *, sealed: bool = True, reports: Path = REPORTS) -> list[str]:
     """What is wrong with the publication of the study `name`.
 
     Args:
         sealed: whether there has to be a manifest.
+        reports: the folder of what is published, or will be.
     """
-    study = Study.load_published(name)
+    study = Study.load_published(name, reports)
     wrong = manifest.faults(study.results) if sealed else []
     receipts = list(_receipt_faults(study))
-    scored = [fault for run in study.runs for fault in _run_faults(run)]
+    scored = [fault for run in _runs(study) for fault in _run_faults(run)]
     # Tables of wrong numbers, or of none, would only repeat the same faults.
     derived = [] if scored else list(_table_faults(study))
     shown = list(_shown_faults(study.results))
     return [*scored, *derived, *shown, *receipts, *wrong]
 
 
+def _complete(study: Study) -> bool:
+    """Whether all runs of a published study are: only then has its report a receipt."""
+    return (study.results / "receipt.json").is_file()
+
+
+def _runs(study: Study) -> list[Run]:
+    """The runs that have to be published."""
+    if _complete(study):
+        return study.runs
+    return [run for run in study.runs if run.folder("evaluate").is_dir()]
+
+
 def _receipt_faults(study: Study) -> Iterator[str]:
-    home = study.results
+    home, again = study.results, f"publish {study.name} again"
     for path in sorted(home.rglob("receipt.json")):
-        receipt = read_json(path)
-        digests = {path.parent / name: digest for name, digest in receipt["outputs"].items()}
-        digests |= {_place(home, name): digest for name, digest in receipt["inputs"].items()}
+        receipt = read_receipt(path, again)
+        digests = {path.parent / name: digest for name, digest in receipt.outputs.items()}
+        digests |= {_place(home, name): digest for name, digest in receipt.inputs.items()}
         for file, digest in digests.items():
             if file.is_file() and (found := sha256_file(file)) != digest:
                 yield f"{file}: sha256 is {found}, expected {digest}, as {path} says"
-        for name, digest in receipt.get("digests", {}).items():
+        for name, digest in receipt.digests.items():
             folder = path.parent / name
             if folder.is_dir() and (found := sha256_folder(folder)) != digest:
                 yield f"{folder}: sha256 is {found}, expected {digest}, as {path} says"
     compared = home / "compare" / "receipt.json"
-    chain = [(compared, run.output("evaluate", "metrics.json")) for run in study.runs]
-    for run in study.runs:
+    runs = _runs(study)
+    chain = [(compared, run.output("evaluate", "metrics.json")) for run in runs]
+    if not _complete(study):
+        chain = []
+    for run in runs:
         evaluated, trained = (run.output(stage, "receipt.json") for stage in ("evaluate", "train"))
         chain.append((evaluated, trained))
     for path, file in chain:
-        if file not in {_place(home, name) for name in read_json(path)["inputs"]}:
+        if file not in {_place(home, name) for name in read_receipt(path, again).inputs}:
             yield f"{path}: inputs lacks {file}, expected its sha256"
 
 
@@ -102,8 +125,9 @@ def _run_faults(run: Run) -> Iterator[str]:
     if missing:
         yield from (f"{file}: not found; {run.name} is a run of the study" for file in missing)
         return
-    confusion = pd.read_csv(confusion_file, index_col="truth").to_numpy()
-    metrics = read_json(path)
+    again = f"publish {run.study.name} again"
+    confusion = read_confusion(confusion_file, card.classes, again)
+    metrics = read_json(path, made.Metrics, again)
     groups = {name: group["classes"] for name, group in metrics["groups"].items()}
     expected = scores(confusion, card.classes, groups)
     counted = {name: value for name, value in metrics.items() if name in expected}
@@ -111,7 +135,8 @@ def _run_faults(run: Run) -> Iterator[str]:
         yield f"{path}: {key} is {found}, expected {wanted}, by {confusion_file}"
     path = run.output("evaluate", "scores.json")
     if path.is_file():
-        for key, found, wanted in _unequal(read_json(path), headline(metrics)):
+        shown = read_json(path, dict[str, float], again)
+        for key, found, wanted in _unequal(shown, headline(metrics)):
             yield f"{path}: {key} is {found}, expected {wanted}, by {path.parent}/metrics.json"
 
 
@@ -130,9 +155,9 @@ def _unequal(found: Any, expected: Any, key: str = "") -> Iterator[tuple[str, An
 
 def _table_faults(study: Study) -> Iterator[str]:
     """Whether the tables of compare, analyse and report follow from the runs."""
-    home = study.results
-    curves = all(run.output("train", "curves.csv").is_file() for run in study.runs)
-    comparison = Comparison.of(study, study.runs, curves=curves)
+    home, runs = study.results, _runs(study)
+    curves = all(run.output("train", "curves.csv").is_file() for run in runs)
+    comparison = Comparison.of(study, runs, curves=curves)
     compared = [
         fault
         for field in fields(Comparison)
@@ -141,23 +166,26 @@ def _table_faults(study: Study) -> Iterator[str]:
             study.output("compare", f"{field.name}.csv"), getattr(comparison, field.name)
         )
     ]
+    datasets = {run.dataset.name: run.dataset for run in runs}
     unknown = [
         f"{dataset.info}: not found; expected the data's shares of pixels"
-        for dataset in study.datasets.values()
+        for dataset in datasets.values()
         if not dataset.info.is_file()
     ]
     if compared or unknown:
         yield from (*compared, *unknown)
         return
-    data = {name: read_json(dataset.info) for name, dataset in study.datasets.items()}
+    data = {name: made.info(dataset) for name, dataset in datasets.items()}
     analyses = Analyses({})
     whole = (home / files.TABLES).is_dir()
     if whole:
-        for name, table in Analyses.of(study, study.runs).tables.items():
+        analyses = Analyses.of(study, runs)
+        for name, table in analyses.tables.items():
             yield from _csv_faults(study.output("analyse", f"{name}.csv"), table)
-        # As report did: from what the stages wrote, which follows from the runs.
-        comparison, analyses = Comparison.read(study), Analyses.read(study)
-    material = Material(study, study.runs, comparison, analyses, data, gallery={}, shown={})
+        if _complete(study):
+            # As report did: from what the stages wrote, which follows from the runs.
+            comparison, analyses = Comparison.read(study), Analyses.read(study)
+    material = Material(study, runs, comparison, analyses, data, gallery={}, shown={})
     for stem, table in contents.whole_tables(material).items():
         yield from _csv_faults(home / f"{stem}.csv", table)
     if whole:
@@ -172,8 +200,6 @@ def _section_faults(home: Path, material: Material) -> Iterator[str]:
             if isinstance(part, Table):
                 path = home / files.place(section, part) / f"{part.name}.csv"
                 expected.add(path)
-                if not path.is_file():
-                    yield f"{path}: not found; expected a table of {section.title!r}"
                 yield from _csv_faults(path, part.data)
     found = {path for name in (files.TABLES, files.RUNTIME) for path in (home / name).glob("*.csv")}
     yield from (f"{path}: expected no such table" for path in sorted(found - expected))
@@ -186,7 +212,7 @@ def _csv_faults(path: Path, expected: pd.DataFrame) -> Iterator[str]:
     """
     if not path.is_file():
         return
-    found = path.read_text(encoding="utf-8").splitlines()
+    found = read_text(path).splitlines()
     columns = found[0].split(",") if found else []
     if set(columns) < set(expected.columns):
         expected = expected[columns]
@@ -202,14 +228,17 @@ def _shown_faults(home: Path) -> Iterator[str]:
     for path in sorted(home.rglob("*.csv")):
         if path.parent.name == files.RUNTIME:
             continue  # times and shortened hashes are no roundings
-        data = pd.read_csv(path, keep_default_na=False, na_values=[""])
         parquet = path.with_suffix(".parquet")
-        if parquet.is_file() and csv_text(pd.read_parquet(parquet)) != path.read_text("utf-8"):
+        with reading(path, "CSV"):
+            data = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        with reading(parquet, "Parquet"):
+            other = parquet.is_file() and csv_text(pd.read_parquet(parquet)) != read_text(path)
+        if other:
             yield f"{parquet}: holds other rows than {path.name}, expected the same"
         for suffix, rows_of in ((".md", _markdown_rows), (".tex", _latex_rows)):
             shown = path.with_suffix(suffix)
             if shown.is_file():
-                rows = rows_of(shown.read_text(encoding="utf-8"))
+                rows = rows_of(read_text(shown))
                 yield from _row_faults(shown, rows, path, data)
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.analyse import stage as analyse
+from pipelines.base.artifacts import canonical_json, read_json, sha256_file
 from pipelines.base.errors import PipelineError
 from pipelines.compare import stage as compare
 from pipelines.publish import stage as publish
@@ -10,6 +11,7 @@ from pipelines.publish import verify
 from pipelines.publish.__main__ import main as publish_main
 from pipelines.publish.readme import fill
 from pipelines.report import stage as report
+from tests.pipelines.receipts import vouch
 
 EMPTY = "# Title\n\n<!-- table:mini -->\n<!-- /table:mini -->\n\nThe end.\n"
 
@@ -113,7 +115,7 @@ def test_check_sees_a_number_changed_in_a_table_in_a_folder(published, capsys):
 
 def test_a_report_whose_figures_are_not_its_own_is_not_published(published):
     published.output("report", "figures/").joinpath("curves.svg").write_text("another")
-    with pytest.raises(PipelineError, match=r"report/figures is not .*run .*pipelines\.report"):
+    with pytest.raises(PipelineError, match=r"report/figures: was changed .*pipelines\.report"):
         publish.publish(published)
 
 
@@ -137,7 +139,51 @@ def test_an_unpublished_study_shows_nothing(fabricate):
 def test_a_report_older_than_its_runs_is_not_published(published):
     metrics = published.runs[0].output("evaluate", "metrics.json")
     metrics.write_text(metrics.read_text().replace("}", " }"))
-    with pytest.raises(PipelineError, match=r"metrics\.json is not .*run .*pipelines\.compare"):
+    with pytest.raises(PipelineError, match=r"metrics\.json: was changed .*pipelines\.evaluate"):
+        publish.publish(published)
+    vouch(metrics)
+    again = r"compare/receipt\.json: was made from another .*metrics\.json.*pipelines\.compare"
+    with pytest.raises(PipelineError, match=again):
+        publish.publish(published)
+
+
+def test_a_number_that_no_confusion_gives_is_not_published_whatever_receipts_say(published):
+    metrics = published.runs[0].output("evaluate", "metrics.json")
+    content = read_json(metrics)
+    metrics.write_text(canonical_json(content | {"mIoU": 99.9}))
+    vouch(metrics)
+    for stage in (compare.compare, analyse.analyse, report.report):
+        stage(published)
+    before = {path: path.stat().st_ino for path in sorted(published.published.rglob("*"))}
+    with pytest.raises(PipelineError, match="nothing is published") as error:
+        publish.publish(published)
+    where = published.published / "runs" / published.runs[0].name / "evaluate"
+    message = str(error.value)
+    assert f"{where}/metrics.json: mIoU is 99.9, expected {content['mIoU']}" in message
+    assert f"by {where}/confusion.csv" in message
+    assert {path: path.stat().st_ino for path in sorted(published.published.rglob("*"))} == before
+    assert not list(published.published.parent.glob(".*"))
+
+
+def test_results_with_damaged_weights_are_not_published(published):
+    weights = published.runs[0].output("train", "weights.safetensors")
+    weights.write_bytes(b"trained")
+    vouch(weights)
+    evaluated = published.runs[0].output("evaluate", "receipt.json")
+    content = read_json(evaluated)
+    trained = weights.with_name("receipt.json")
+    content["inputs"][trained.as_posix()] = sha256_file(trained)
+    evaluated.write_text(canonical_json(content))
+    with pytest.raises(
+        PipelineError, match=r"run python -m pipelines\.report --study mini\n.*prov"
+    ):
+        publish.publish(published)  # The report tells the weights of each run.
+    report.report(published)
+    publish.publish(published)
+    weights.write_bytes(b"damaged")
+    with pytest.raises(
+        PipelineError, match=r"weights\.safetensors: was changed .*pipelines\.train"
+    ):
         publish.publish(published)
 
 
@@ -151,7 +197,8 @@ def test_a_run_that_lacks_a_file_is_named(published):
 
 def test_a_report_of_another_study_file_is_not_published(published, fabricate):
     changed = fabricate(title="Another title", skip=tuple(run.name for run in published.runs))
-    with pytest.raises(PipelineError, match=r"mini\.yaml has changed since.*pipelines\.report"):
+    titles = "title was A made-up comparison, is Another title"
+    with pytest.raises(PipelineError, match=rf"studies/mini\.yaml asks for now \({titles}\)"):
         publish.publish(changed)
 
 
@@ -189,7 +236,7 @@ def test_fill_can_leave_other_studies_alone():
         ("<!-- table:x -->\n<!-- table:y -->\n", "is not followed by <!-- /table:x -->"),
         ("<!-- table:x -->\n<!-- /table:y -->\n", "is not followed by <!-- /table:x -->"),
         ("<!-- /table:x -->\n", "<!-- /table:x --> closes nothing"),
-        ("<!-- table:z -->\n<!-- /table:z -->\n", "unknown study 'z'; params/studies has: x, y"),
+        ("<!-- table:z -->\n<!-- /table:z -->\n", "unknown study 'z'; known are: x, y"),
     ],
 )
 def test_a_marker_that_cannot_be_filled_is_an_error(text, message):
