@@ -2,7 +2,8 @@
 
 A Snakemake that is killed leaves its lock behind, and the next one refuses to start. This removes
 such a lock with `snakemake --unlock`, but only when it is stale: no other call of this script, no
-Snakemake and no command that one started works in this folder. All arguments go to Snakemake.
+Snakemake and no command that one started works in this folder. All arguments go to Snakemake, whose
+own lines give way to the study's progress (`--logger study`) and stay in `.snakemake/log`.
 
 Exit status: Snakemake's, or 2 when somebody else works here.
 """
@@ -18,10 +19,13 @@ from pathlib import Path
 
 import psutil
 
+# Run as a file, this has its own folder on the path and not the project's.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pipelines.study.places import STAGES
+
 FOLDER = Path(".snakemake")
-_JOB = re.compile(
-    r"-m pipelines\.(fetch|prepare|train|evaluate|compare|analyse|report|running.launch)\b"
-)
+HERE = Path(__file__).resolve().parent
+_JOB = re.compile(rf"-m pipelines\.({'|'.join(STAGES)}|running\.launch)\b")
 
 
 def at_work() -> list[str]:
@@ -63,7 +67,10 @@ def main(arguments: list[str]) -> int:
             return status
     # The lock goes over to Snakemake, and with its process it ends, however that ends.
     os.set_inheritable(lock, True)
-    os.execv(sys.executable, command)
+    # Where Snakemake finds the plugin, and the plugin this checkout.
+    paths = [str(HERE / "console"), str(HERE.parent), os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    os.execv(sys.executable, [*command, "--logger", "study"])
 
 
 if __name__ == "__main__":

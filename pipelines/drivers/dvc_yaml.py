@@ -6,7 +6,9 @@
 study file, so that `dvc exp run -S` reaches them. What its templating cannot say is written out
 here: each method depends on just those keys that the study and the model entry give it.
 
-With `--check` nothing is written: exit status 2 says that a file is not what it should be.
+With `--check` nothing is written: exit status 2 says that a file is not what it should be. Each dvc
+command reads all of them; with `--only STUDY` it reads, here, the default study and that one, until
+`--all`.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import argparse
 import dataclasses
 import difflib
 import io
+import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from pipelines.study import (
     RUN_STAGES,
     SEEN_IN_TRAINING,
     STUDY_STAGES,
+    SUMMARY,
     WEIGHTS_DECIDED_BY,
     WEIGHTS_SHOWN,
     Dataset,
@@ -49,8 +53,11 @@ from pipelines.study.model_entry import ModelEntry, Pretrained
 DATASETS_FILE = PARAMS / "datasets" / "dvc.yaml"
 WEIGHTS_FILE = PARAMS / "models" / "dvc.yaml"
 
-_METRICS = "scores.json"
-"""What `dvc metrics` shows of a run."""
+_METRICS = SUMMARY
+"""What `dvc metrics` shows: a value a method. All scores of all runs were a thousand columns."""
+
+_CHOICE = Path("workflow/dvc/.dvcignore")
+"""Which studies DVC does not read; git ignores it."""
 
 _PLOTS = {
     "Scores of the runs": ("runs", {"x": "metric", "y": "value", "template": "runs"}),
@@ -124,11 +131,23 @@ def study_file(study: Study) -> Path:
     return Path("workflow") / "dvc" / study.name / "dvc.yaml"
 
 
+def run_stage_names(runs: Iterable[Run]) -> list[str]:
+    """What DVC calls the stages of these runs in the file of their study."""
+    return [
+        f"{stage}-{run.model}-{run.method}@{run.dataset.name}-{run.seed}"
+        for run in runs
+        for stage in RUN_STAGES
+    ]
+
+
 def command(stage: str, **options: str) -> str:
-    """The command line of a stage, as both drivers run it."""
+    """The command line of a stage, as both drivers run it.
+
+    The names that DVC puts for its placeholders need no quotes: `strict.Name`.
+    """
     words = ["python", "-m", f"pipelines.{stage}"]
     for option, value in options.items():
-        words += [f"--{option}", value]
+        words += [f"--{option}", value if "${" in value else shlex.quote(value)]
     return " ".join(words)
 
 
@@ -160,7 +179,7 @@ def stale() -> str:
 def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, Any]:
     """One stage of all runs of a model with a method: a matrix of data sets and seeds."""
     own_seeds = study.file.methods[method].seeds is not None
-    seeds = f"methods.{method}.seeds" if own_seeds else "seeds"
+    seeds = f"methods.{_place(study, method)[0]}.seeds" if own_seeds else "seeds"
     some = next(run for run in study.runs if (run.model, run.method) == (model, method))
     # The same run with DVC's placeholders, so that its name and all its paths hold them.
     any_data = dataclasses.replace(some.dataset, name="${item.dataset}")
@@ -191,14 +210,15 @@ def _run_stage(study: Study, stage: str, model: str, method: str) -> dict[str, A
 
 def _train_keys(study: Study, model: str, method: str) -> list[str]:
     """The keys of the study file that its trainings of a model with a method depend on."""
-    given, spec = study.file.model_fields_set, study.file.methods[method]
+    given = study.file.model_fields_set
     keys = _keys_of_all_runs(study)
     if "from_scratch" in given:
         keys.append("from_scratch")
     keys.append("training")
+    name, of_method = _place(study, method)
     for key in ("plugin", "options", "training"):
-        if key in spec.model_fields_set:
-            keys.append(f"methods.{method}.{key}")
+        if key in of_method:
+            keys.append(f"methods.{name}.{key}")
     parts = {"training"}
     alike = [run for run in study.runs if (run.model, run.method) == (model, method)]
     if any(run.training.validation_interval is not None for run in alike):
@@ -206,6 +226,17 @@ def _train_keys(study: Study, model: str, method: str) -> list[str]:
         keys += [f"evaluation.{key}" for key in sorted(seen)]
         parts.add("evaluation")
     return keys + _override_keys(study, model, parts)
+
+
+def _place(study: Study, method: str) -> tuple[str, Collection[str]]:
+    """Under which of the file's `methods` a method stands, and the keys that are given there.
+
+    What a grid gives one of its points is in that point's name, and so in its command.
+    """
+    sweep = study.file.sweep_of(method)
+    if sweep is None:
+        return method, study.file.methods[method].model_fields_set
+    return sweep.method, sweep.given
 
 
 def _evaluate_keys(study: Study, model: str) -> list[str]:
@@ -247,9 +278,14 @@ def _study_stage(study: Study, stage: str) -> dict[str, Any]:
 
 def _comparison_keys(study: Study, stage: str) -> list[str]:
     """The keys of the study file that compare or analyse depends on."""
-    methods = study.file.methods.items()
-    seeds = [f"methods.{name}.seeds" for name, spec in methods if spec.seeds is not None]
-    keys = ["baseline", "datasets", "models", "seeds", *seeds]
+    places = dict(_place(study, method) for method in study.file.methods)
+    own = [
+        f"methods.{name}.{key}"
+        for name, given in places.items()
+        for key in ("seeds", "grid")
+        if key in given
+    ]
+    keys = ["baseline", "datasets", "models", "seeds", *own]
     return [*keys, "claims"] if study.file.claims and stage == "compare" else keys
 
 
@@ -344,9 +380,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; fail when one is stale"
     )
+    parser.add_argument("--only", metavar="STUDY", help="let DVC read no other study but this one")
+    parser.add_argument("--all", action="store_true", help="let DVC read all studies again")
     args = parser.parse_args(argv)
 
     def run() -> None:
+        if args.only is not None:
+            Study.load(args.only)
+            _CHOICE.write_text(f"/*\n!/{args.only}\n", encoding="utf-8")
+            return
+        if args.all:
+            _CHOICE.unlink(missing_ok=True)
+            return
         if args.check:
             difference = stale()
             if difference:

@@ -11,12 +11,16 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from typing_extensions import TypedDict
+
+from pipelines.base import source_code
 from pipelines.base.artifacts import write_whole
 from pipelines.base.errors import PipelineError
+from pipelines.base.reading import read_json, read_text
 from pipelines.study import WORK
 
 _FOR_TYPING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
@@ -109,7 +113,7 @@ def source_of(path: Path) -> Source:
     known = _cache()
     if key not in known or known[key][0] != state:
         try:
-            source = parse(path.read_text(encoding="utf-8"))
+            source = parse(read_text(path, "save it as UTF-8"))
         except SyntaxError as error:
             raise PipelineError(
                 f"{path}:{error.lineno}: {error.msg}; expected valid Python"
@@ -127,9 +131,7 @@ def parse(text: str) -> Source:
     """
     tree = ast.parse(text)
     imports = sorted(set(_imports(tree)))
-    for node in ast.walk(tree):
-        _strip_docstrings(node)
-    return Source(imports, hashlib.sha256(ast.unparse(tree).encode()).hexdigest())
+    return Source(imports, source_code.fingerprint(tree))
 
 
 def save_cache() -> None:
@@ -139,9 +141,16 @@ def save_cache() -> None:
     try:
         _CACHE.parent.mkdir(parents=True, exist_ok=True)
         write_whole(_CACHE, json.dumps({"format": _FORMAT, "files": _cache()}))
-    except OSError:
+    except (OSError, PipelineError):
         return
     _changed.clear()
+
+
+class _Kept(TypedDict):
+    """The cache's file."""
+
+    format: int
+    files: dict[str, list[Any]]
 
 
 _changed: set[str] = set()
@@ -149,15 +158,13 @@ _changed: set[str] = set()
 
 
 @functools.cache
-def _cache() -> dict[str, list[Any]]:
+def _cache() -> dict[str, Any]:
     """By path: [size, time of the last change], imports and fingerprint of a file."""
     try:
-        kept = json.loads(_CACHE.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept = read_json(_CACHE, _Kept)
+    except PipelineError:
         return {}
-    if not isinstance(kept, Mapping) or kept.get("format") != _FORMAT:
-        return {}
-    return dict(kept["files"])
+    return dict(kept["files"]) if kept["format"] == _FORMAT else {}
 
 
 def _imports(node: ast.AST) -> Iterator[str]:
@@ -185,19 +192,6 @@ def _absolute(name: str, package: str) -> str:
     for _ in range(dots - 1):
         package = package.rpartition(".")[0]
     return ".".join(part for part in (package, plain) if part)
-
-
-def _strip_docstrings(node: ast.AST) -> None:
-    """Take away strings that stand alone: docstrings, and what documents an attribute."""
-    body = getattr(node, "body", None)
-    if isinstance(body, list):
-        body[:] = [each for each in body if not _is_text(each)] or [ast.Pass()]
-
-
-def _is_text(node: ast.AST) -> bool:
-    if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant):
-        return False
-    return isinstance(node.value.value, str)
 
 
 def _find(search_path: Sequence[Path], name: str) -> Path | None:

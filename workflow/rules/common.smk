@@ -1,10 +1,24 @@
-# What the rules ask of the study, by wildcard.
+# What the rules ask of the study, by wildcard, and how they run a command.
+
+
+def logged(command):
+    """`command` with all that it prints in the log, whose last line says why it failed."""
+    return f"{command} > {{log:q}} 2>&1 || python -m pipelines.running.failure $? {{log:q}}"
 
 
 def declared(stage):
     """The outputs of a stage as Snakemake declares them."""
     paths = STUDY.outputs(stage)
     return [directory(path[:-1]) if path.endswith("/") else path for path in paths]
+
+
+def results(wildcards):
+    """All results of the study. What was made, changed or removed by hand is made again: Snakemake
+    knows its own work alone, and that by time."""
+    workflow.dag.forcefiles.update(
+        made.receipt.as_posix() for made, _ in to_make(STUDY) if made.receipt.is_file()
+    )
+    return [*STUDY.input_receipts("compare"), STUDY.output("report", "receipt.json")]
 
 
 SHOWN = {"table.csv": "comparison", "per_class.csv": "per_class", "claims.csv": "claims"}

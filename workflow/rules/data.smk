@@ -14,7 +14,7 @@ rule fetch:
         card=card_parameters("fetch"),
         code=code_hash("fetch"),
     shell:
-        "python -m pipelines.fetch --dataset {wildcards.dataset} 2>&1 | tee {log}"
+        logged("python -m pipelines.fetch --dataset {wildcards.dataset:q}")
 
 
 rule prepare:
@@ -30,7 +30,7 @@ rule prepare:
         card=card_parameters("prepare"),
         code=code_hash("prepare"),
     shell:
-        "python -m pipelines.prepare --dataset {wildcards.dataset} 2>&1 | tee {log}"
+        logged("python -m pipelines.prepare --dataset {wildcards.dataset:q}")
 
 
 rule weights:
@@ -44,4 +44,4 @@ rule weights:
         entry=weights_parameters,
         code=code_hash("weights"),
     shell:
-        "python -m pipelines.fetch --weights {wildcards.model} 2>&1 | tee {log}"
+        logged("python -m pipelines.fetch --weights {wildcards.model:q}")

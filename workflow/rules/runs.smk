@@ -18,7 +18,7 @@ rule train:
         recipe=run_parameters("train"),
         code=run_code("train"),
     shell:
-        "python -m pipelines.train --study {params.study} --run {wildcards.run} 2>&1 | tee {log}"
+        logged("python -m pipelines.train --study {params.study:q} --run {wildcards.run:q}")
 
 
 rule evaluate:
@@ -40,4 +40,4 @@ rule evaluate:
         recipe=run_parameters("evaluate"),
         code=run_code("evaluate"),
     shell:
-        "python -m pipelines.evaluate --study {params.study} --run {wildcards.run} 2>&1 | tee {log}"
+        logged("python -m pipelines.evaluate --study {params.study:q} --run {wildcards.run:q}")

@@ -15,7 +15,7 @@ rule compare:
         parameters=STUDY.parameters_hash("compare"),
         code=code_hash("compare"),
     shell:
-        "python -m pipelines.compare --study {params.study} 2>&1 | tee {log}"
+        logged("python -m pipelines.compare --study {params.study:q}")
 
 
 rule analyse:
@@ -32,7 +32,7 @@ rule analyse:
         parameters=STUDY.parameters_hash("analyse"),
         code=code_hash("analyse"),
     shell:
-        "python -m pipelines.analyse --study {params.study} 2>&1 | tee {log}"
+        logged("python -m pipelines.analyse --study {params.study:q}")
 
 
 rule report:
@@ -49,4 +49,4 @@ rule report:
         parameters=STUDY.parameters_hash("report"),
         code=code_hash("report"),
     shell:
-        "python -m pipelines.report --study {params.study} 2>&1 | tee {log}"
+        logged("python -m pipelines.report --study {params.study:q}")

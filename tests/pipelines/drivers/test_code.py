@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from pipelines.drivers.code import NOT_DECISIVE
+from pipelines.drivers.code import NOT_DECISIVE, code_files
 from tests.pipelines import mini
 
 
@@ -80,6 +80,10 @@ USERS = {
     "mine/parts.py": "weight = 1.0\n",
     "heads/wide.py": "from heads import base\n",
     "heads/base.py": "width = 2\n",
+    "nets/own.py": "from nets import parts\n",
+    "nets/parts.py": "depth = 2\n",
+    "my-configs/own.py": "_base_ = 'base.py'\n",
+    "my-configs/base.py": "model = {}\n",
     "apart.py": "",
 }
 HASH = """
@@ -100,7 +104,8 @@ def users_code(tmp_path):
     methods["sar"] = {"label": "Mine", "plugin": "mine.method:apply"}
     mini.write_params(tmp_path, methods=methods)
     head = {"decode_head": {"type": "heads.wide.WideHead"}}
-    entry = {"title": "Net", "config": "_base_/models/fcn_hr18.py", "model": head}
+    entry = {"title": "Net", "config": "my-configs/own.py", "model": head}
+    entry |= {"custom_imports": ["nets/own.py"]}
     (tmp_path / f"params/models/{mini.MODEL}.yaml").write_text(json.dumps(entry))
     for name, text in USERS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -119,7 +124,7 @@ def users_code(tmp_path):
 
 
 def test_a_users_plugin_and_model_are_followed(users_code, tmp_path):
-    model = {"heads/wide.py", "heads/base.py"}
+    model = {name for name in USERS if name.startswith(("heads/", "nets/", "my-configs/"))}
     before = users_code()
     assert before["train"][1] == model | {"mine/__init__.py", "mine/method.py", "mine/parts.py"}
     assert before["evaluate"][1] == model
@@ -130,5 +135,22 @@ def test_a_users_plugin_and_model_are_followed(users_code, tmp_path):
     after = users_code()
     assert after["train"][0] != before["train"][0]
     assert after["evaluate"] == before["evaluate"]
-    (tmp_path / "heads/base.py").write_text("width = 3\n")
-    assert users_code()["evaluate"][0] != before["evaluate"][0]
+    for name in ("heads/base.py", "nets/parts.py", "my-configs/base.py"):
+        earlier = after["evaluate"]
+        (tmp_path / name).write_text("width = 3\n")
+        after = users_code()
+        assert after["evaluate"][0] != earlier[0], name
+
+
+@pytest.mark.parametrize(
+    ("plugin", "predicts"),
+    [("sar.rivals.protoseg:apply_protoseg", True), ("sar.rivals.car:apply_car", False)],
+)
+def test_evaluation_depends_on_a_method_that_predicts(tmp_path, monkeypatch, plugin, predicts):
+    monkeypatch.chdir(tmp_path)
+    methods = mini.study_file()["methods"] | {"sar": {"label": "It", "plugin": plugin}}
+    mini.write_params(tmp_path, methods=methods)
+    run = next(run for run in mini.load().runs if run.method == "sar")
+    module = mini.ROOT / (plugin.split(":")[0].replace(".", "/") + ".py")
+    assert module in code_files("train", run)
+    assert (module in code_files("evaluate", run)) == predicts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -20,6 +21,13 @@ def test_the_committed_files_are_current(monkeypatch):
     monkeypatch.chdir(mini.ROOT)
     stale = dvc_yaml.stale()
     assert not stale, f"make dvc writes them again:\n{stale}"
+
+
+def test_a_name_is_quoted_and_a_placeholder_of_dvc_is_not():
+    line = dvc_yaml.command("train", study="params/studies/o'my.yaml", run="${item.dataset}/a")
+    assert line == (
+        "python -m pipelines.train --study 'params/studies/o'\"'\"'my.yaml' --run ${item.dataset}/a"
+    )
 
 
 def test_a_stage_depends_on_the_overrides_of_its_model(monkeypatch):
@@ -40,7 +48,7 @@ def test_a_stage_depends_on_the_overrides_of_its_model(monkeypatch):
 
 def test_evaluation_depends_on_the_subsets_that_it_asks_for(monkeypatch):
     monkeypatch.chdir(mini.ROOT)
-    study = Study.load("camvid")
+    study = Study.load("reports/archive/camvid/study.yaml")
     card = {"params/datasets/camvid.yaml": ["subsets"]}
 
     def params(stage: str) -> list:
@@ -74,6 +82,25 @@ def test_a_stale_file_is_an_error_that_shows_the_difference(folder):
     assert "make dvc" in done.stderr
     assert "-          - fibres\n+          - threads\n" in done.stderr
     project.python(folder, *check[1:])
+
+
+def test_dvc_reads_the_chosen_study_and_no_other(folder):
+    other = folder / "params/studies/other.yaml"
+    shutil.copy(folder / project.STUDY, other)
+    write = ("-m", "pipelines.drivers.dvc_yaml")
+    listed = ("stage", "list", "--all", "--name-only")
+    try:
+        project.python(folder, *write)
+        project.python(folder, *write, "--only", "other")
+        chosen = project.dvc(folder, *listed)
+        assert "workflow/dvc/other/dvc.yaml:report" in chosen
+        assert "workflow/dvc/mini/dvc.yaml" not in chosen
+        assert "prepare-mini" in chosen
+        project.python(folder, *write, "--all")
+        assert "workflow/dvc/mini/dvc.yaml:report" in project.dvc(folder, *listed)
+    finally:
+        other.unlink()
+        shutil.rmtree(folder / "workflow/dvc/other")
 
 
 STAGES = """
@@ -130,6 +157,31 @@ def test_both_drivers_fetch_weights_for_the_trainings_that_start_from_them(folde
     finally:
         entry.write_text(text)
         dvc_file.unlink(missing_ok=True)
+        project.python(folder, "-m", "pipelines.drivers.dvc_yaml")
+
+
+def test_both_drivers_know_the_points_of_a_grid(folder):
+    study = folder / project.STUDY
+    text = study.read_text()
+    content = json.loads(text)
+    sar = content["methods"]["sar"] | {"options": {"aux_weight": 1.0}}
+    swept = sar | {"grid": {"pull_weight": [0.01, 1], "training.optimizer.lr": [0.1]}}
+    methods = {"baseline": content["methods"]["baseline"], "sar": swept}
+    try:
+        study.write_text(json.dumps(content | {"kind": "sensitivity", "methods": methods}))
+        project.python(folder, "-m", "pipelines.drivers.dvc_yaml")
+        dvc = same_graph(folder)
+        points = [f"sar-pull_weight-{word}-optimizer_lr-1e-1" for word in ("1e-2", "1")]
+        for point in points:
+            assert ("train", f"mini/{mini.MODEL}/{point}/seed0") in dvc
+        stages = YAML(typ="safe").load((folder / project.DVC_FILE).read_text())["stages"]
+        [keys, *_] = stages[f"train-{mini.MODEL}-{points[0]}"]["params"][0].values()
+        assert {"methods.sar.plugin", "methods.sar.options"} <= set(keys)
+        assert not [key for key in keys if "grid" in key], "a further point leaves the others"
+        [keys, *_] = stages["compare"]["params"][0].values()
+        assert "methods.sar.grid" in keys
+    finally:
+        study.write_text(text)
         project.python(folder, "-m", "pipelines.drivers.dvc_yaml")
 
 
