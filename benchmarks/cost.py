@@ -32,7 +32,6 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from mmseg.utils import register_all_modules
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -41,14 +40,11 @@ from pipelines.configs.model import baseline_model
 from pipelines.study import Study, params_file, read_params
 from pipelines.study.model_entry import ModelEntry
 from sar.mmseg import apply_sar, baseline_state_dict
+from sar.packaged import register_mmseg
 
 TABLE = Path(__file__).with_suffix(".csv")
 
 MODELS_BY_DEFAULT = ("fcn_hrnet_tiny", "fcn_hrnet_small", "segformer_b0")
-_PACKAGED = {
-    "segformer_b0": {"title": "SegFormer-B0", "config": "_base_/models/segformer_mit-b0.py"}
-}
-"""Model entries of no study; all others are files in params/models."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +54,14 @@ class Batch:
     samples: list[SegDataSample]
 
     @classmethod
-    def random(cls, images: int, size: int, classes: int, device: str) -> Batch:
+    def random(cls, images: int, size: int | tuple[int, int], classes: int, device: str) -> Batch:
+        """Of squares, or of images (height, width)."""
+        size = (size, size) if isinstance(size, int) else size
         generator = torch.Generator().manual_seed(0)
-        inputs = torch.randn(images, 3, size, size, generator=generator).to(device)
+        inputs = torch.randn(images, 3, *size, generator=generator).to(device)
         samples = []
-        for labels in torch.randint(0, classes, (images, 1, size, size), generator=generator):
-            sample = SegDataSample(metainfo={"img_shape": (size, size), "ori_shape": (size, size)})
+        for labels in torch.randint(0, classes, (images, 1, *size), generator=generator):
+            sample = SegDataSample(metainfo={"img_shape": size, "ori_shape": size})
             sample.gt_sem_seg = PixelData(data=labels.to(device))
             samples.append(sample)
         return cls(inputs, samples)
@@ -71,10 +69,8 @@ class Batch:
 
 def model_config(name: str) -> ConfigDict:
     """The config that the study `default` would have with this model."""
-    entry = _PACKAGED.get(name)
-    read = ModelEntry(**entry) if entry else read_params(params_file("models", name), ModelEntry)
     study = Study.load("default")
-    study.models[name] = read
+    study.models[name] = read_params(params_file("models", name), ModelEntry)
     run = study.runs[0]
     return baseline_model(type(run)(study, run.dataset, name, run.method, run.seed))
 
@@ -159,7 +155,9 @@ def peak_memory(device: str) -> Iterator[list[float]]:
     found.append(max(held, default=0) / 2**20)
 
 
-def in_turns(contenders: dict[str, Callable[[], None]], repeats: int, device: str) -> dict:
+def in_turns(
+    contenders: dict[str, Callable[[], object]], repeats: int, device: str
+) -> dict[str, list[float]]:
     """Milliseconds of each call of each contender, after one round that warms up.
 
     On a CPU they are those that the process computed: what it waited for neighbours is left out.
@@ -253,6 +251,22 @@ COLUMNS = (
 )
 
 
+def made_ready(device: str, threads: int) -> dict[str, str | int]:
+    """Make models of mmsegmentation known and quiet, on so many CPU threads; the columns of a
+    benchmark's table that say on what it ran."""
+    torch.set_num_threads(threads)
+    logging.disable(logging.INFO)  # mmengine tells of each weight how it was initialised
+    register_mmseg()
+    init_default_scope("mmseg")
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "threads": threads,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "mmsegmentation": metadata.version("onedl-mmsegmentation"),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -265,17 +279,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--output", type=Path, default=TABLE, help="default: %(default)s")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    logging.disable(logging.INFO)  # mmengine tells of each weight how it was initialised
-    register_all_modules()
-    init_default_scope("mmseg")
-    machine = {
-        "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
-        "threads": args.threads,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "mmsegmentation": metadata.version("onedl-mmsegmentation"),
-    }
+    machine = made_ready(args.device, args.threads)
     rows = []
     for name in args.models:
         rows += measure(name, args.images, args.size, args.repeats, args.device)
