@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.docs.test_pages import PAGES
 
@@ -61,3 +62,10 @@ def test_files_that_a_page_names_are_there(name):
         each for each in named if (ROOT / each).exists()
     }
     assert not missing
+
+
+def test_the_conda_environment_installs_what_the_lock_pins():
+    environment = YAML(typ="safe").load(ROOT / "environment.yml")
+    words = environment["dependencies"]
+    assert "python=3.11" in words
+    assert words[-1]["pip"] == ["--requirement requirements.lock", "--editable ."]

@@ -37,7 +37,7 @@ def test_keys_are_told_as_the_schema_has_them():
     )
     assert '| `others` | `error` or `ignore` | `"error"` |' in text
     assert "| `labels` | [Labels](#labels) | see there |" in text
-    assert "| `seed` | integer ≥ 0 | `0` | Non-negative; decides" in text
+    assert "| `seed` | integer ≥ 0, < 1.84467e+19 | `0` | Non-negative; decides" in text
 
 
 def test_a_key_without_a_docstring_is_refused(tmp_path, monkeypatch):

@@ -17,19 +17,26 @@ from pipelines.base.metric_names import headline
 from pipelines.base.metrics import confusion_matrix, scores
 from pipelines.evaluate.collector import Collector
 from pipelines.rendering import style
+from pipelines.running import digests
 from pipelines.study import Run, Study
 
-CLASSES = ["ground", "9", "rare_one", "null", "gone"]
+CLASSES = ["ground", "9", "truth", "null", "gone"]
 PALETTE = [[48, 48, 48], [136, 204, 238], [204, 102, 119], [221, 204, 119], [17, 119, 51]]
-SHARES = {"ground": 0.7, "9": 0.05, "rare_one": 0.002, "null": 0.2, "gone": 0.048}
+SHARES = {"ground": 0.7, "9": 0.05, "truth": 0.002, "null": 0.2, "gone": 0.048}
 SIZE = 24
+
+
+@pytest.fixture(autouse=True)
+def _digests_are_trusted(monkeypatch):
+    """A process is one command: whatever `--verify` asks for ends with its test."""
+    monkeypatch.setattr(digests, "_trusted", True)
 
 
 @pytest.fixture
 def fabricate(tmp_path, monkeypatch):
     """`fabricate_here` in an empty project, which is the working directory."""
     monkeypatch.chdir(tmp_path)
-    return _build
+    return build
 
 
 @pytest.fixture
@@ -50,10 +57,10 @@ def fabricate_here():
     It takes changes to the study file and `skip`, names of runs to leave unfinished; the truth of
     the test split has void pixels and none of the class "gone".
     """
-    return _build
+    return build
 
 
-def _build(name: str = "mini", skip: tuple[str, ...] = (), **changes) -> Study:
+def build(name: str = "mini", skip: tuple[str, ...] = (), **changes) -> Study:
     _write_yaml(f"params/studies/{name}.yaml", _study_file() | changes)
     _write_yaml("params/datasets/shapes.yaml", _data_card())
     _write_yaml("params/models/tiny_net.yaml", {"title": "A tiny net", "config": "none.py"})
@@ -128,8 +135,12 @@ def _prepare(dataset) -> None:
                 Image.fromarray(pixels).save(path)
     info = {"classes": CLASSES, "palette": PALETTE, "ignore_index": 255, "pixel_share": SHARES}
     info |= {"counts": {"train": 9, "val": 3, "test": 2}, "groups": class_groups(SHARES)}
+    info |= {"digests": dict.fromkeys(info["counts"], "0" * 64)}
     dataset.info.write_text(canonical_json(info))
-    _receipt(dataset.prepared, "prepare", dataset.name, "0" * 64)
+    dataset.folder("fetch").mkdir(parents=True, exist_ok=True)
+    for stage in ("fetch", "prepare"):
+        inputs, parameters = dataset.input_receipts(stage), dataset.parameters_hash(stage)
+        _receipt(dataset.folder(stage), stage, dataset.name, parameters, inputs)
 
 
 def _receipt(folder: Path, stage: str, subject: str, parameters: str, inputs=()) -> None:

@@ -14,7 +14,8 @@ from pipelines.base.artifacts import write_receipt
 from pipelines.configs.model import baseline_model
 from pipelines.fetch import stage as fetch
 from pipelines.fetch.missing import missing_data, missing_weights
-from pipelines.study import Dataset, Study, Weights
+from pipelines.running.custody import Made
+from pipelines.study import DATASET_STAGES, RUN_STAGES, Dataset, Study, Weights
 from pipelines.study.cards import DataCard
 from pipelines.study.model_entry import Pretrained
 from tests.pipelines import mini
@@ -37,11 +38,22 @@ def measured(path: Path, *rows: tuple) -> Path:
 
 
 def finish(run) -> None:
-    for stage in ("train", "evaluate"):
-        folder = run.folder(stage)
-        folder.mkdir(parents=True)
-        hashed = run.parameters_hash(stage)
-        write_receipt(folder, stage=stage, subject=run.name, parameters=hashed, inputs=[])
+    """Write what stages would, of the data too; all files are empty."""
+    for stage, subject in (
+        *((stage, run.dataset) for stage in DATASET_STAGES),
+        *((stage, run) for stage in RUN_STAGES),
+    ):
+        made = Made(stage, subject)
+        made.receipt.parent.mkdir(parents=True, exist_ok=True)
+        for path in made.declared:
+            path.touch()
+        write_receipt(
+            made.receipt.parent,
+            stage=stage,
+            subject=subject.name,
+            parameters=subject.parameters_hash(stage),
+            inputs=subject.input_receipts(stage),
+        )
 
 
 def test_what_is_measured_is_summed_and_the_rest_is_said_not_to_be(study, tmp_path, monkeypatch):
@@ -180,7 +192,13 @@ def test_disk_of_data_is_bounded_until_it_is_prepared(study):
     )
     assert "- mine: a.zip from https://example.org/a.zip\n" in text
     both.datasets["mine"].receipt.parent.mkdir(parents=True)
-    both.datasets["mine"].receipt.write_text("{}")
+    write_receipt(
+        both.datasets["mine"].prepared,
+        stage="prepare",
+        subject="mine",
+        parameters=both.datasets["mine"].parameters_hash("prepare"),
+        inputs=[],
+    )
     assert "data/ for mine" not in plan.plan(both)
 
 
@@ -196,3 +214,11 @@ def test_the_committed_step_times_say_where_they_come_from():
     table = pd.read_csv(mini.ROOT / "benchmarks/step_times.csv")
     assert table["seconds"].gt(0).all() and table["source"].notna().all()
     assert not table.duplicated(["device", "model", "method", "crop", "batch"]).any()
+
+
+def test_the_paper_study_has_hours_of_a_gpu():
+    times = pd.read_csv(mini.ROOT / "benchmarks/step_times.csv")
+    study = Study.load(str(mini.ROOT / "params/studies/paper.yaml"))
+    for method in ("baseline", "sar"):
+        run = study.run(f"cityscapes/fcn_hr48/{method}/seed0")
+        assert "NVIDIA H200 (bf16, channels_last)" in plan._seconds(run, times)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipelines.running import ownership
 from pipelines.study import VIEWS
 from tests.pipelines import mini
 
@@ -18,7 +19,7 @@ STUDY = Path("params/studies/mini.yaml")
 DVC_FILE = Path("workflow/dvc/mini/dvc.yaml")
 
 _JOB = re.compile(
-    r"^(?:    input: (.*)\n)?    output: (.*)\n(?:    .*\n)*Shell command: (.*?) 2>&1", re.MULTILINE
+    r"^(?:    input: (.*)\n)?    output: (.*)\n(?:    .*\n)*Shell command: (.*?) > ", re.MULTILINE
 )
 
 
@@ -61,7 +62,29 @@ def change(path: Path, key: str, value) -> None:
 
 def snakemake(folder: Path, *words: str) -> str:
     """What `snakemake --cores 2 WORDS` prints, on both streams."""
-    return python(folder, "-m", "snakemake", "--cores", "2", "--config", "study=mini", *words)
+    return python(
+        folder,
+        "-m",
+        "snakemake",
+        "--show-failed-logs",
+        "--cores",
+        "2",
+        "--config",
+        "study=mini",
+        *words,
+    )
+
+
+def make(folder: Path, *words: str) -> None:
+    """`make WORDS` in `folder`, with an environment in it as `make setup` leaves one."""
+    environment = folder / ".venv"
+    environment.mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (environment / name).symlink_to(Path(sys.prefix) / name)
+    for name in ("pyproject.toml", "requirements.lock"):
+        shutil.copy(mini.ROOT / name, folder)
+    (environment / ".installed").touch()
+    called(folder, "make", *words)
 
 
 def snakemake_plan(folder: Path) -> dict[tuple[str, str], tuple[str, set[str], set[str]]]:
@@ -78,9 +101,9 @@ def dvc(folder: Path, *words: str, **environment: str) -> str:
     return python(folder, "-m", "dvc", *words, **environment)
 
 
-def dvc_planned(folder: Path) -> set[tuple[str, str]]:
+def dvc_planned(folder: Path, *, allow_missing: bool = False) -> set[tuple[str, str]]:
     """The keys of `snakemake_plan`, for DVC: what changed, and what comes after it in the graph."""
-    commands = python(folder, "-c", _CHANGED).splitlines()
+    commands = python(folder, "-c", _CHANGED.format(allow_missing)).splitlines()
     return {subject(command) for command in commands if command}
 
 
@@ -94,13 +117,18 @@ def subject(command: str) -> tuple[str, str]:
 
 def python(folder: Path, *words: str, **more: str) -> str:
     """What `python WORDS` prints, on both streams; `more` goes into its environment."""
+    return called(folder, sys.executable, *words, **more)
+
+
+def called(folder: Path, *words: str, **more: str) -> str:
+    """What a program prints, as above."""
     # Neither this checkout nor an installed copy of it: the folder's own code.
     environment = os.environ | {"PYTHONPATH": str(folder), "LC_ALL": "C.UTF-8"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     environment.pop("MLFLOW_TRACKING_URI", None)
     environment |= more
     done = subprocess.run(
-        [sys.executable, *words],
+        words,
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -129,7 +157,7 @@ from dvc.repo import Repo
 repo = Repo()
 with repo.lock:
     graph = repo.index.graph
-    changed = [stage for stage in graph if stage.changed()]
+    changed = [stage for stage in graph if stage.changed(allow_missing={})]
 # An edge leads from a stage to what it depends on.
 again = set(changed).union(*(networkx.ancestors(graph, stage) for stage in changed))
 print("\\n".join(stage.cmd for stage in again))
@@ -143,6 +171,6 @@ def written(folder: Path) -> dict[Path, bytes]:
         for root in ("data/raw", "data/prepared", "results")
         for path in (folder / root).rglob("*")
         if path.is_file()
-        and path.name not in ("runtime.json", ".snakemake_timestamp", *VIEWS)
+        and path.name not in ("runtime.json", ".snakemake_timestamp", ownership.NAME, *VIEWS)
         and path.parent.name != "runtime"
     }

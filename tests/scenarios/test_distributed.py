@@ -14,11 +14,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pipelines.base.artifacts import canonical_json
 from pipelines.fetch import stage as fetch
 from pipelines.prepare import stage as prepare
 from pipelines.running.processes import BatchShare
-from pipelines.study import RUN_STAGES
+from pipelines.study import RUN_STAGES, Study
 from tests.pipelines import mini
+from tests.pipelines.receipts import vouch_drawn
 
 RUN = "mini/group_norm/sar/seed0"
 STEPS = 20
@@ -108,6 +110,7 @@ def project(tmp_path_factory):
         fetch.fetch(dataset)
         prepare.prepare(dataset)
         make_void(dataset.prepared / "labels/train")
+        vouch_drawn(dataset)
     for way in WAYS:
         stage("train", way)
     yield folder
@@ -159,6 +162,10 @@ def test_two_processes_evaluate_to_the_same_bytes(project):
     """Of five images in batches of two the first process has three, the second two."""
     alone, shared = (results(project, way) for way in ("one", "evaluated"))
     shutil.copytree(alone / "train", shared / "train")
+    # As if it had been trained for that study, which asks for more processes.
+    receipt = shared / "train/receipt.json"
+    parameters = Study.load("mini@evaluated").run(RUN).parameters_hash("train")
+    receipt.write_text(canonical_json(json.loads(receipt.read_text()) | {"parameters": parameters}))
     for way in ("one", "evaluated"):
         stage("evaluate", way)
     for name in RUN_STAGES["evaluate"]:

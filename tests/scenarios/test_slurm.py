@@ -57,6 +57,7 @@ def environment(tmp_path_factory):
 
 
 def test_a_study_runs_and_what_slurm_kills_goes_on(environment, tmp_path):
+    folder = tmp_path / "My Projects" / "é"
     methods = {"baseline": {"label": "Baseline"}} | {
         name: {
             "label": name,
@@ -65,16 +66,16 @@ def test_a_study_runs_and_what_slurm_kills_goes_on(environment, tmp_path):
         }
         for name in ("cancelled", "late")
     }
-    mini.write_params(tmp_path, methods=methods)
+    mini.write_params(folder, methods=methods)
     # As a user edits it: trainings ask for a GPU whatever the study says.
     profile = (mini.ROOT / "workflow/profiles/slurm/config.yaml").read_text()
     assert "  train:\n" in profile
-    (tmp_path / "profile").mkdir()
-    (tmp_path / "profile/config.yaml").write_text(
+    (folder / "profile").mkdir()
+    (folder / "profile/config.yaml").write_text(
         profile.replace("  train:\n", "  train:\n    gpu: 1\n")
     )
-    (tmp_path / "patient.py").write_text(STANDS_STILL)
-    environment = environment | {"PYTHONPATH": f"{mini.ROOT}{os.pathsep}{tmp_path}"}
+    (folder / "patient.py").write_text(STANDS_STILL)
+    environment = environment | {"PYTHONPATH": f"{mini.ROOT}{os.pathsep}{folder}"}
 
     def scontrol(*words: str) -> str:
         done = subprocess.run(
@@ -82,28 +83,28 @@ def test_a_study_runs_and_what_slurm_kills_goes_on(environment, tmp_path):
         )
         return done.stdout
 
-    with (tmp_path / "output").open("w") as output:
+    with (folder / "output").open("w") as output:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "snakemake", "--snakefile", mini.ROOT / "Snakefile"),
-                *("--profile", tmp_path / "profile", "--config", "study=mini"),
+                *("--profile", folder / "profile", "--config", "study=mini"),
                 # What a cluster with accounting does not need, and what saves a test time.
                 *("--slurm-no-account", "--slurm-status-command", "squeue"),
                 *("--slurm-init-seconds-before-status-checks", "5"),
             ],
-            cwd=tmp_path,
+            cwd=folder,
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    said = (tmp_path / "output").read_text
+    said = (folder / "output").read_text
     try:
         killed = {}
         for name, kill in (
             ("cancelled", lambda job: subprocess.run(["scancel", job], env=environment)),
             ("late", lambda job: scontrol("update", f"JobId={job}", "TimeLimit=1")),
         ):
-            marker = tmp_path / f"hang.{name}"
+            marker = folder / f"hang.{name}"
             while not marker.is_file() or not marker.read_text():
                 assert process.poll() is None, said()
                 time.sleep(0.5)
@@ -121,12 +122,12 @@ def test_a_study_runs_and_what_slurm_kills_goes_on(environment, tmp_path):
     runs = f"mini/{mini.MODEL}/{{}}/seed0"
     weights = {
         method: sha256_file(
-            tmp_path / "results/mini/runs" / runs.format(method) / "train/weights.safetensors"
+            folder / "results/mini/runs" / runs.format(method) / "train/weights.safetensors"
         )
         for method in methods
     }
     assert len(set(weights.values())) == 1, weights
     for name in killed:
-        log = tmp_path / "work/mini/logs" / runs.format(name) / "train.log"
+        log = folder / "work/mini/logs" / runs.format(name) / "train.log"
         assert re.search(r"resumed from .*/work/.*/iter_4\.pth", log.read_text())
-    assert "| Baseline" in (tmp_path / "results/mini/report/table.md").read_text()
+    assert "| Baseline" in (folder / "results/mini/report/table.md").read_text()

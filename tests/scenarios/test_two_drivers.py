@@ -21,10 +21,11 @@ RUNS = [f"mini/fcn_hrnet_tiny/{method}/seed0" for method in ("baseline", "sar", 
 
 @pytest.fixture(scope="module")
 def by_snakemake(tmp_path_factory):
-    """The study, run by Snakemake and then recorded by DVC."""
-    folder = tmp_path_factory.mktemp("snakemake") / "project"
+    """The study, run by `make reproduce` in a folder with a space and an accent, and then recorded
+    by DVC."""
+    folder = tmp_path_factory.mktemp("snakemake") / "My Projects" / "é"
     project.create(folder)
-    project.snakemake(folder)
+    project.make(folder, "reproduce", "STUDY=mini")
     project.dvc(folder, "commit", "--force", str(project.DVC_FILE), "params/datasets/dvc.yaml")
     project.commit(folder, "Results")
     return folder
@@ -57,6 +58,16 @@ def test_what_snakemake_made_is_recorded_by_dvc(by_snakemake):
 def test_what_dvc_made_is_adopted_by_snakemake(by_dvc, tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(by_dvc, folder, symlinks=True)
+    # As of a run that was brought back before the others were made.
+    run = folder / "results/mini/runs" / RUNS[1]
+    for path in (
+        *run.glob("train/*.safetensors"),
+        run / "train/config.py",
+        run / "evaluate/predictions.npz",
+    ):
+        path.unlink()
+    stages = [f"{project.DVC_FILE}:{stage}" for stage in ("compare", "analyse")]
+    project.dvc(folder, "commit", "--force", *stages)
     project.python(folder, "-m", "pipelines.adopt", "--study", "mini")
     assert project.snakemake_plan(folder) == {}
     # It is known, and not merely there: a changed parameter is noticed.
@@ -66,6 +77,27 @@ def test_what_dvc_made_is_adopted_by_snakemake(by_dvc, tmp_path):
     }
     with pytest.raises(AssertionError, match=r"dvc status.*is not clean"):
         project.python(folder, "-m", "pipelines.adopt", "--study", "mini")
+
+
+def test_both_train_only_what_was_not_brought_back(by_snakemake, tmp_path):
+    """Even though the data is made anew, and so is newer than the runs."""
+    clone, archives = tmp_path / "clone", tmp_path / "packed"
+    project.python(by_snakemake, "-m", "pipelines.pack", "--study", "mini", "-o", str(archives))
+    project.git(by_snakemake, "clone", "--quiet", str(by_snakemake), str(clone))
+    for lock in clone.rglob("dvc.lock"):
+        lock.unlink()
+    put(STUDY, "seeds", [0, 1])(clone)
+    back = ("-m", "pipelines.restore", "--study", "mini", *map(str, archives.iterdir()))
+    assert "3 of 5 runs are finished" in project.python(clone, *back)
+    to_do = {(stage, run) for run in NEW for stage in ("train", "evaluate")} | AFTER
+    data = {("fetch", "mini"), ("prepare", "mini")}
+    assert project.snakemake_plan(clone).keys() == to_do | data
+    with pytest.raises(AssertionError, match=r"DVC has to know the data before the runs"):
+        project.python(clone, *back, "--dvc")
+    project.dvc(clone, "repro", "params/datasets/dvc.yaml")
+    assert project.snakemake_plan(clone).keys() == to_do
+    project.python(clone, *back, "--dvc")
+    assert project.dvc_planned(clone, allow_missing=True) == to_do
 
 
 def edit(path: str, text: str):
@@ -97,7 +129,7 @@ def a_key_more(folder: Path) -> None:
     """A key of the study file that has a default and decides nothing."""
     path = folder / "pipelines/study/schema.py"
     text, head = path.read_text(), "class StudyFile(Strict):\n"
-    at = text.index("    title: str\n", text.index(head))
+    at = text.index("    title: ", text.index(head))
     path.write_text(f"{text[:at]}    remark: str | None = None\n{text[at:]}")
 
 
@@ -224,8 +256,9 @@ def travels(folder, clone, **environment):
 
 def test_dvc_shows_scores_curves_and_confusion(by_dvc, tmp_path):
     scores = json.loads(project.dvc(by_dvc, "metrics", "show", "--json"))[""]["data"]
-    path = f"results/mini/runs/{RUNS[1]}/evaluate/scores.json"
-    assert scores[path]["data"] == json.loads((by_dvc / path).read_text())
+    path = "results/mini/compare/summary.json"
+    assert scores.keys() == {path}  # one file, a value a method
+    assert scores[path]["data"]["mini"]["fcn_hrnet_tiny"].keys() == {"baseline", "sar", "longer"}
     project.dvc(by_dvc, "plots", "show", str(project.DVC_FILE), "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots/index.html").read_text()
     for title in ("Scores of the runs", "Training curves", "Confusion"):
@@ -248,6 +281,7 @@ def test_an_experiment_changes_a_parameter_and_the_list_of_seeds(by_dvc, tmp_pat
     assert "mini,fcn_hrnet_tiny,sar,1,mIoU" in summary
     params = json.loads(project.dvc(folder, "params", "diff", "--json"))[STUDY]
     assert params["methods.sar.options.pull_weight"] == {"old": 0.1, "new": 5.0, "diff": 4.9}
-    metrics = json.loads(project.dvc(folder, "metrics", "diff", "--json"))
-    new = f"results/mini/runs/{min(NEW)}/evaluate/scores.json"
-    assert metrics[new]["mIoU"]["old"] is None and metrics[new]["mIoU"]["new"] > 0
+    metrics = json.loads(project.dvc(folder, "metrics", "diff", "--all", "--json"))
+    path = "results/mini/compare/summary.json"
+    mean = json.loads((folder / path).read_text())["mini"]["fcn_hrnet_tiny"]["sar"]
+    assert metrics[path]["mini.fcn_hrnet_tiny.sar"]["new"] == mean
