@@ -162,6 +162,16 @@ def test_hashes_that_vouch_for_altered_digits_do_not_help(published, capsys, nam
         assert [line for line in lines if f"reports/mini/{name}" in line], name
 
 
+@pytest.mark.parametrize(("by", "status"), [(1e-9, 0), (1e-4, 2)])
+def test_sums_may_round_otherwise_on_another_processor(published, by, status):
+    for path in (published / "analyse").glob("*.csv"):
+        text = path.read_text(encoding="utf-8")
+        other = re.sub(r"\d+\.\d{6,}", lambda found: f"{float(found[0]) * (1 + by):.10g}", text)
+        path.write_text(other, encoding="utf-8")
+    forge(published)
+    assert publish_main(["--check"]) == status
+
+
 def test_an_altered_curve_of_a_run_is_found_by_the_mean_over_seeds(published, capsys):
     alter(published / RUN / "train/curves.csv")
     forge(published)
