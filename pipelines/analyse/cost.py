@@ -57,19 +57,24 @@ def ratios(values: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 
 def added_parameters(runs: Sequence[Run]) -> dict[tuple[str, str, str], int]:
-    """Trained parameters that SAR adds, by data set, model and method, where the anchors are known.
+    """How many parameters a method trains that do not predict, by data set, model and method.
 
-    Counted on the regularizer that it builds for so many classes and channels.
+    As runtime.json says. For SAR's trainings of earlier versions, which did not write it, they are
+    counted on the regularizer that it builds for so many classes and channels.
     """
     from sar.regularizer import SemanticAnchorRegularizer
 
     counts = {}
     for run in runs:
         keys = (run.dataset.name, run.model, run.method)
-        if run.spec.plugin != _SAR or keys in counts:
-            continue
-        found = kept.of(run)
-        if found.anchors is not None:
-            built = SemanticAnchorRegularizer(*found.anchors.shape)
-            counts[keys] = sum(parameter.numel() for parameter in built.parameters())
+        told = made.runtime(run, "train").get("added_parameters")
+        if run.spec.plugin is None:
+            counts[keys] = 0
+        elif told is not None:
+            counts[keys] = told
+        elif run.spec.plugin == _SAR and keys not in counts:
+            found = kept.of(run)
+            if found.anchors is not None:
+                built = SemanticAnchorRegularizer(*found.anchors.shape)
+                counts[keys] = sum(parameter.numel() for parameter in built.parameters())
     return counts

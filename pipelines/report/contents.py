@@ -67,7 +67,7 @@ def sections(material: Material) -> list[Section]:
         *([] if lacking else findings(material.study, material.analyses, found.curves)),
         curves.curves(material),
         recipe.recipe(material),
-        cost.section(material.study, material.runs, labels(material.study)),
+        cost.section(material),
         *provenance.sections(material.study, material.runs),
     ]
     return [section for section in every if section is not None]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from pipelines.study.places import COMPILED
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+    from torch import nn
 
 
 @only_writer("train")
@@ -99,6 +100,7 @@ def train(run: Run) -> None:
             (scratch / "config.py").write_text(config.pretty_text, encoding="utf-8")
             outputs.chosen |= chosen
             outputs.runtime |= logged(work)
+            outputs.runtime["added_parameters"] = _trained(model, plugin)
         discard(work)
 
 
@@ -142,6 +144,15 @@ def _as_trained(config: Config, run: Run) -> Config:
         loader = in_workers(loader, workers, run.seed)
     config.train_dataloader = pinned(loader)
     return config
+
+
+def _trained(model: nn.Module, names: Container[str]) -> int:
+    """How many parameters of these names are trained."""
+    return sum(
+        weight.numel()
+        for name, weight in model.named_parameters()
+        if weight.requires_grad and name in names
+    )
 
 
 def _split_state(run: Run, trained: Mapping[str, Any], state: dict) -> tuple[dict, dict]:

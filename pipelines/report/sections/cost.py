@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -11,30 +10,21 @@ from pipelines.analyse.cost import added_parameters, measured, ratios
 from pipelines.base.frames import KEYS
 from pipelines.rendering.numbers import NOTHING
 from pipelines.rendering.parts import Section, Table, Text
+from pipelines.report.material import Material, labels
 from pipelines.report.measure_table import number, spread_cell
-from pipelines.study import Run, Study
 
 MEASURES = {
-    "wall_ms": "wall time, ms an iteration",
     "cpu_ms": "CPU time, ms an iteration",
+    "wall_ms": "wall time, ms an iteration",
     "memory_mib": "peak memory, MiB",
 }
 
 
-def section(study: Study, runs: Sequence[Run], methods: Mapping[str, str]) -> Section:
-    """What was measured in these finished runs; nothing that a replay gives again.
-
-    Args:
-        methods: labels of all methods by name, the baseline first.
-    """
-    baseline = study.file.baseline
+def section(material: Material) -> Section:
+    """What was measured in these finished runs, beside their scores; nothing that a replay gives
+    again."""
+    runs, baseline = material.runs, material.study.file.baseline
     values = measured(runs)
-    compared = ratios(values, baseline)
-    added = [
-        f"- {dataset} / {model}, {methods[method]}: {count:,} trained parameters beside the "
-        "model's own, none of them in the exported weights."
-        for (dataset, model, method), count in added_parameters(runs).items()
-    ]
     if values.empty:
         nothing = Text("No run's runtime.json tells its time or memory.")
         return Section("Cost", [nothing], reproducible=False)
@@ -46,35 +36,53 @@ def section(study: Study, runs: Sequence[Run], methods: Mapping[str, str]) -> Se
         "last stretch of a training that was interrupted. Wall times of single runs are no ground "
         "for comparison; neighbours affect CPU time less, and still do. Pairs are of one "
         f"seed on one device ({devices}). A measurement on its own, in turns in one process, is "
-        "`benchmarks/cost.py` with its results in `benchmarks/cost.csv`: the exported weights of "
-        f"both methods have equal names, shapes and sizes, and no step of inference differs.\n\n"
-        + "\n".join(added)
+        "`benchmarks/cost.py` with its results in `benchmarks/cost.csv`. What a method trains "
+        "beside the model is not in the exported weights, and inference is the baseline's, unless "
+        "the method says that it predicts in another way."
     )
-    return Section("Cost", [text, _table(values, compared, methods)], reproducible=False)
+    return Section("Cost", [text, _table(material, values, baseline)], reproducible=False)
 
 
-def _table(values: pd.DataFrame, compared: pd.DataFrame, methods: Mapping[str, str]) -> Table:
+def _table(material: Material, values: pd.DataFrame, baseline: str) -> Table:
+    methods, counts = labels(material.study), added_parameters(material.runs)
     groups = values.groupby([*KEYS, "metric"], sort=False)["value"]
     data = groups.agg(n="count", mean="mean", std="std").reset_index()
-    data = data.merge(compared, on=[*KEYS, "metric"], how="left")
-    shown = pd.DataFrame(
-        {
-            "data set": data["dataset"],
-            "model": data["model"],
-            "measure": data["metric"].map(MEASURES),
-            "method": data["method"].map(methods),
-            "seeds": data["n"].astype(str),
-            "value": [spread_cell(row.mean, row.std) for row in data.itertuples()],
-            "ratio to the baseline": [number(ratio, 0.1) for ratio in data["ratio"]],
-            "95 % interval": [
-                NOTHING if math.isnan(row.low) else f"[{row.low:.2f}, {row.high:.2f}]"
-                for row in data.itertuples()
-            ],
+    data = data.merge(ratios(values, baseline), on=[*KEYS, "metric"], how="left")
+    scores = material.comparison.summary
+    scores = scores[scores["metric"] == "mIoU"].set_index(KEYS)
+    rows = []
+    for keys, found in data.groupby(KEYS, sort=False):
+        dataset, model, method = keys
+        row: dict[str, str] = {
+            "data set": dataset,
+            "model": model,
+            "method": methods[method],
+            "mIoU": NOTHING,
         }
-    )
+        if keys in scores.index:
+            row["mIoU"] = spread_cell(*scores.loc[keys, ["mean", "std"]])
+        added = counts.get(keys)
+        row["added parameters"] = NOTHING if added is None else f"{added:,}"
+        measures = found.set_index("metric")
+        for metric, heading in MEASURES.items():
+            row[heading], row[f"{heading.split(',')[0]}, ratio"] = _cells(measures, metric)
+        rows.append(row)
+    data["added_parameters"] = [
+        counts.get(keys) for keys in data[KEYS].itertuples(index=False, name=None)
+    ]
     caption = (
         "Mean ± sample standard deviation over seeds; geometric mean of the ratios to the "
-        "baseline, paired by seed, with its 95 % t interval. Run-time facts: another replay "
-        "gives others."
+        "baseline, paired by seed, with its 95 % t interval. Added parameters are trained "
+        "beside the model's own. Times and memory are run-time facts: another replay gives others."
     )
-    return Table("cost", data, shown, caption)
+    return Table("cost", data, pd.DataFrame(rows), caption)
+
+
+def _cells(measures: pd.DataFrame, metric: str) -> tuple[str, str]:
+    if metric not in measures.index:
+        return NOTHING, NOTHING
+    row = measures.loc[metric]
+    ratio = number(row["ratio"], 0.1)
+    if not math.isnan(row["low"]):
+        ratio += f" [{row['low']:.2f}, {row['high']:.2f}]"
+    return spread_cell(row["mean"], row["std"]), ratio

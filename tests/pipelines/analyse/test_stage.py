@@ -12,8 +12,6 @@ from pipelines.evaluate.collector import Collector
 from pipelines.rendering import style
 from pipelines.rendering.parts import Drawing, Table, Text
 from pipelines.report.findings import findings
-from pipelines.report.material import labels
-from pipelines.report.sections import cost
 from pipelines.study import STUDY_STAGES
 from tests.pipelines.conftest import CLASSES
 from tests.pipelines.receipts import vouch
@@ -194,9 +192,3 @@ def test_one_seed_has_differences_and_no_interval(study):
     runs = [run for run in study.runs if run.seed == 0]
     compact = words(findings(study, Analyses.of(study, runs))[0])
     assert "over 1 paired seed, 95 % interval –: too few pairs, so nothing" in compact
-
-
-def test_costs_are_no_part_of_what_a_replay_gives_again(study):
-    section = cost.section(study, study.runs, labels(study))
-    assert not section.reproducible
-    assert "wall time" in section.parts[1].shown["measure"].iloc[0]
