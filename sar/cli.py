@@ -71,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="colours that colour-blind readers can tell apart, instead of the checkpoint's own",
     )
+    two.add_argument(
+        "--max-pixels",
+        type=_count,
+        metavar="N",
+        help="leave out images of more (default: 178956970, where Pillow stops)",
+    )
     two.set_defaults(run=_predict)
 
     three = commands.add_parser(
@@ -167,6 +173,7 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from sar.trained.images import MAX_PIXELS
     from sar.trained.palette import distinct_colours
     from sar.trained.predict import predict_images
     from sar.trained.reading import read_trained
@@ -181,6 +188,7 @@ def _predict(args: argparse.Namespace) -> int:
         opacity=args.opacity,
         palette=distinct_colours(len(bundle.classes)) if args.distinct_colours else None,
         trust_code=args.trust_code,
+        max_pixels=args.max_pixels or MAX_PIXELS,
     )
     print(f"{done} of {done + len(failures)} images into {args.output}")
     for failure in failures:

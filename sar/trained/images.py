@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from sar.errors import SarError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 """Of the files that count as images in a folder; any file can be named itself."""
+
+MAX_PIXELS = 178_956_970
+"""Where Pillow stops by itself: more may be a file that is made to fill the memory."""
 
 # Tags of TIFF 6.0, and the kinds of pages that belong to another: overviews and masks.
 _SUBFILE, _BITS, _BANDS = 254, 258, 277
@@ -57,24 +61,41 @@ def result_names(paths: Sequence[Path]) -> list[str]:
     return [f"{index:06d}_{path.stem}" for index, path in enumerate(paths)]
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """An image in RGB, turned as its camera says.
 
     Raises:
-        SarError: when it cannot be read, or is more than one picture of 8 bits a channel in grey or
-            colours, so that something of it would be left out unseen.
+        SarError: when it cannot be read, has more than `max_pixels`, or is more than one picture of
+            8 bits a channel in grey or colours, so that something of it would be left out unseen.
     """
     try:
-        with Image.open(path) as file:
-            lost = _cut(file)
-            # TIFF files are turned when they are decoded, others here.
-            image = ImageOps.exif_transpose(file)
-        lost = lost or _transparent(image)
+        with _any_size(), Image.open(path) as file:
+            lost = _too_large(file.size, max_pixels) or _cut(file)
+            if not lost:
+                # TIFF files are turned when they are decoded, others here.
+                image = ImageOps.exif_transpose(file)
+                lost = _transparent(image)
     except Exception as error:  # Decoders raise whatever a broken file leads them to.
         raise SarError(f"{path}: cannot be read: {error}") from error
     if lost:
         raise SarError(f"{path}: {lost}")
     return image.convert("RGB")
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Without Pillow's own limit, which no argument could raise."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _too_large(sides: tuple[int, int], most: int) -> str | None:
+    if sides[0] * sides[1] <= most:
+        return None
+    return f"{sides[0]} x {sides[1]} pixels, more than {most} in all; --max-pixels raises the limit"
 
 
 def _cut(file: ImageFile.ImageFile) -> str | None:

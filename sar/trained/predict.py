@@ -13,7 +13,7 @@ from PIL import Image
 from sar.errors import SarError
 from sar.trained.bundle import Bundle
 from sar.trained.files import written_whole
-from sar.trained.images import find_images, read_image, result_names
+from sar.trained.images import MAX_PIXELS, find_images, read_image, result_names
 from sar.trained.model import TrainedModel
 from sar.trained.overlay import overlay
 from sar.trained.palette import distinct_colours
@@ -29,6 +29,7 @@ def predict_images(
     opacity: float = 0.6,
     palette: Sequence[Sequence[int]] | None = None,
     trust_code: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[int, list[str]]:
     """Write an overlay of each image into ``folder``, and what could not be read to the terminal.
 
@@ -37,6 +38,7 @@ def predict_images(
         labels: write the class ids too, as ``labels/<name>.png`` of the image's size.
         palette: colours by class; None for the bundle's, or distinct ones where it has none.
         trust_code: whether Python code that came with the model may be run.
+        max_pixels: an image of more is left out.
 
     Returns:
         How many images were predicted, and a line for each that was not.
@@ -56,7 +58,7 @@ def predict_images(
     folder.mkdir(parents=True, exist_ok=True)
     for path, target in _progress(list(zip(paths, targets, strict=True))):
         try:
-            image = read_image(path)
+            image = read_image(path, max_pixels)
         except SarError as error:
             failures.append(str(error))
             continue

@@ -82,3 +82,14 @@ def test_an_image_is_turned_as_its_camera_says(tmp_path, format):
     exif[ExifTags.Base.Orientation] = 6
     (tmp_path / "a").write_bytes(encoded(Image.fromarray(BYTES), format, exif=exif))
     assert (np.asarray(read_image(tmp_path / "a")) == np.rot90(BYTES, -1)).all()
+
+
+def test_the_limit_of_pixels_is_the_one_that_was_asked_for_and_not_the_decoders(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    (tmp_path / "a").write_bytes(encoded(Image.fromarray(BYTES), "PNG"))
+    assert (np.asarray(read_image(tmp_path / "a", 80)) == BYTES).all()
+    with pytest.raises(SarError, match="10 x 8 pixels, more than 79 in all; --max-pixels"):
+        read_image(tmp_path / "a", 79)
+    assert Image.MAX_IMAGE_PIXELS == 10

@@ -54,6 +54,15 @@ def written(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
+def test_an_image_of_too_many_pixels_is_named_and_the_limit_can_be_raised(project, capsys):
+    assert predict("photos", "--max-pixels", "2500") == 1
+    assert written(project / "out") == ["a.png", "c.png"]
+    assert "skipped photos/b.jpg: 48 x 64 pixels, more than 2500 in all" in capsys.readouterr().err
+    assert predict("photos", "--max-pixels", "4000") == 0
+    with pytest.raises(SystemExit):
+        predict("photos", "--max-pixels", "0")
+
+
 def test_a_folder_gives_overlays_and_labels_of_all_images(project, bundle, capsys):
     assert predict("photos", "--labels", "--device", "cpu") == 0
     names = ["a.png", "b.png", "c.png"]
