@@ -207,10 +207,10 @@ def _section_faults(home: Path, material: Material) -> Iterator[str]:
 
 
 def _csv_faults(path: Path, expected: pd.DataFrame) -> Iterator[str]:
-    """The first line of a published table that is not the recomputed one; numbers may differ by what
-    the sums of another kind of processor round otherwise.
+    """The first line of a published table that is not the recomputed one.
 
-    A table that was published by an earlier version may lack columns, or be none at all.
+    Numbers may differ by what the sums of another kind of processor round otherwise. A table that
+    was published by an earlier version may lack columns, or be none at all.
     """
     if not path.is_file():
         return

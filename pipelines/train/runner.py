@@ -43,8 +43,8 @@ class CurveWriter(Visualizer):
 class QuietRunner(CheckpointedRunner, Runner):
     """A Runner whose console lines carry the experiment's name, one line a message.
 
-    Listings of the config, the environment and the hooks, hundreds of lines at every start, go to
-    the log file in the work folder only.
+    Listings of the config, the environment, the hooks and the groups of parameters, hundreds of
+    lines at every start, go to the log file in the work folder only.
     """
 
     # mmengine knows logger, hub and visualizer by a training's name and second, and would hand out
@@ -63,7 +63,7 @@ class QuietRunner(CheckpointedRunner, Runner):
         logger = super().build_logger(*args, logger_name=name, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(_single_lines)
+                handler.addFilter(_no_listing)
         return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
@@ -87,5 +87,6 @@ class QuietRunner(CheckpointedRunner, Runner):
             broadcast(value)
 
 
-def _single_lines(record: logging.LogRecord) -> bool:
-    return "\n" not in record.getMessage()
+def _no_listing(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return "\n" not in message and not message.startswith("paramwise_options")

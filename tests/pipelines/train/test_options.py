@@ -111,6 +111,16 @@ def open_gate(monkeypatch):
     monkeypatch.setattr(hooks.ReseedHook, "before_train", classify_anchors)
 
 
+def test_listings_go_to_the_log_file_and_not_to_the_console(trained, tmp_path, capfd):
+    groups = {"custom_keys": {"backbone": {"lr_mult": 0.5}}}
+    trained(watch=lambda runner: runner.optim_wrapper.update(paramwise_cfg=groups))
+    said = "".join(capfd.readouterr())
+    assert "paramwise_options" not in said and "Hooks will be executed" not in said
+    assert "Iter(train)" in said
+    kept = "".join(path.read_text() for path in (tmp_path / "work").rglob("*.log"))
+    assert "paramwise_options" in kept
+
+
 def test_bf16_follows_float32(trained):
     """Within 2 % of the loss over 6 steps; the weights and the losses stay float32."""
     types = set()
