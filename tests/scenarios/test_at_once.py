@@ -145,6 +145,7 @@ def test_what_is_published_is_checked_before_or_after_and_not_meanwhile(tmp_path
 def test_a_stage_that_outlives_its_snakemake_is_seen(tmp_path, stage):
     """The lock of a killed Snakemake is removed only where nothing goes on."""
     (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines/__init__.py").touch()  # else an installed package comes before it
     (tmp_path / f"pipelines/{stage}.py").write_text("print('here', flush=True)\ninput()\n")
     (tmp_path / ".snakemake/locks").mkdir(parents=True)
     (tmp_path / ".snakemake/locks/0.output.lock").touch()
