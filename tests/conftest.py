@@ -11,3 +11,19 @@ if importlib.util.find_spec("triton") is not None and not torch.cuda.is_availabl
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         import triton  # noqa: F401
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Refuse a pytest-xdist that deals the tests of a group to several processes.
+
+    It marks them by the end of their names; with a pytest that it does not know, none is marked.
+    """
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+            raise pytest.UsageError(
+                f"pytest {pytest.__version__} and pytest-xdist keep no groups together: install "
+                "what requirements-dev.lock names"
+            )
