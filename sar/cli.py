@@ -173,7 +173,7 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from sar.trained.images import MAX_PIXELS
+    from sar.large_images import MAX_PIXELS
     from sar.trained.palette import distinct_colours
     from sar.trained.predict import predict_images
     from sar.trained.reading import read_trained

@@ -11,10 +11,10 @@ import joblib
 from PIL import Image
 
 from pipelines.base.errors import PipelineError
-from pipelines.base.large_images import allow_large_images
 from pipelines.card.sizes import suggest
 from pipelines.card.text import comments, flow
 from pipelines.study import Dataset, made
+from sar.large_images import allow_large_images
 
 _METHODS = 3
 _BATCH = 8

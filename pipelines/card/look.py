@@ -14,7 +14,6 @@ from pipelines.base.errors import PipelineError
 from pipelines.base.pixels import digest
 from pipelines.prepare import faults as trouble
 from pipelines.prepare.arrays import read_array
-from pipelines.prepare.containers import MAX_PIXELS
 from pipelines.prepare.faults import Fault, Unusable
 from pipelines.prepare.labels import Label, read_tagged
 from pipelines.prepare.matlab import read_matrix
@@ -22,6 +21,7 @@ from pipelines.prepare.orientation import Tagged, rule_for
 from pipelines.prepare.raster import read_colours, read_image, read_index
 from pipelines.prepare.split_lists import thumbnail
 from pipelines.study.cards import DataCard
+from sar.large_images import MAX_PIXELS
 
 MOST = 4096
 """Distinct values of a label that are kept, the most frequent: labels have few."""

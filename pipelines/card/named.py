@@ -12,11 +12,11 @@ from pipelines.card.class_names import is_void
 from pipelines.card.look import refused
 from pipelines.card.words import split_in, split_of
 from pipelines.prepare.coco import read_coco
-from pipelines.prepare.containers import MAX_PIXELS
 from pipelines.prepare.faults import Unusable
 from pipelines.prepare.labelme import read_labelme
 from pipelines.study.cards import DataCard
 from pipelines.study.digits import Split
+from sar.large_images import MAX_PIXELS
 from sar.trained.palette import distinct_colours
 
 BACKGROUND = "background"

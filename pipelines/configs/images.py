@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines.base.errors import PipelineError
-from pipelines.base.large_images import allow_large_images
 from pipelines.study import Dataset, Run, made
+from sar.large_images import allow_large_images
 
 
 def dataloader(

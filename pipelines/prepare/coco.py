@@ -14,9 +14,9 @@ from typing import Any
 import ijson
 
 from pipelines.base.errors import PipelineError
-from pipelines.prepare.containers import MAX_PIXELS
 from pipelines.prepare.faults import Fault, Unusable
 from pipelines.prepare.masks import Masks, run_lengths
+from sar.large_images import MAX_PIXELS
 
 _DEPTH = 100
 

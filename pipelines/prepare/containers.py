@@ -7,8 +7,6 @@ stretches grey of few bits, and decodes lossy files like others. So the file its
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -16,10 +14,9 @@ from typing import Any, BinaryIO, Literal
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from pipelines.prepare.faults import Unusable, few_enough
+from sar.large_images import MAX_PIXELS, any_size
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
-MAX_PIXELS = 178_956_970
-"""Where Pillow stops by itself; a card may raise it."""
 
 Sample = Literal["unsigned", "signed", "floating point"]
 
@@ -74,7 +71,7 @@ def decoded(path: Path, max_pixels: int = MAX_PIXELS) -> Raster:
             more pixels.
     """
     try:
-        with _any_size(), path.open("rb") as file:
+        with any_size(), path.open("rb") as file:
             tiff = _tiff(file)
             with _opened(file, tiff) as picture:
                 _check(picture, max_pixels)
@@ -239,13 +236,3 @@ def _bits(page: dict[int, Any]) -> int:
 def _first(page: dict[int, Any], tag: int, default: int) -> int:
     value = page.get(tag, default)
     return int(value[0] if isinstance(value, tuple) else value)
-
-
-@contextmanager
-def _any_size() -> Iterator[None]:
-    """Without Pillow's own limit, which a card could not raise."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before

@@ -15,8 +15,9 @@ from PIL import Image
 
 from pipelines.base.pixels import strips
 from pipelines.prepare.arrays import as_ids
-from pipelines.prepare.containers import MAX_PIXELS, Raster, decoded
+from pipelines.prepare.containers import Raster, decoded
 from pipelines.prepare.faults import Unusable
+from sar.large_images import MAX_PIXELS
 
 _COPIED: dict[str | None, Literal[".jpg", ".png"]] = {"JPEG": ".jpg", "PNG": ".png"}
 """Suffixes of files that may stay as they are, by format."""

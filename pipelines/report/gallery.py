@@ -17,10 +17,10 @@ from PIL import Image
 
 from pipelines.base.artifacts import sha256_file
 from pipelines.base.errors import PipelineError
-from pipelines.base.large_images import allow_large_images
 from pipelines.base.reading import npz_names, parse_json, read_npz, reading
 from pipelines.evaluate import kept
 from pipelines.study import Run
+from sar.large_images import allow_large_images
 
 LARGEST = 320
 """Pixels along the longer side of an image in the gallery, at most."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 from sar.errors import SarError
+from sar.large_images import MAX_PIXELS, any_size
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 """Of the files that count as images in a folder; any file can be named itself."""
-
-MAX_PIXELS = 178_956_970
-"""Where Pillow stops by itself: more may be a file that is made to fill the memory."""
 
 # Tags of TIFF 6.0, and the kinds of pages that belong to another: overviews and masks.
 _SUBFILE, _BITS, _BANDS = 254, 258, 277
@@ -69,7 +66,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
             8 bits a channel in grey or colours, so that something of it would be left out unseen.
     """
     try:
-        with _any_size(), Image.open(path) as file:
+        with any_size(), Image.open(path) as file:
             lost = _too_large(file.size, max_pixels) or _cut(file)
             if not lost:
                 # TIFF files are turned when they are decoded, others here.
@@ -80,16 +77,6 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if lost:
         raise SarError(f"{path}: {lost}")
     return image.convert("RGB")
-
-
-@contextmanager
-def _any_size() -> Iterator[None]:
-    """Without Pillow's own limit, which no argument could raise."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
 
 
 def _too_large(sides: tuple[int, int], most: int) -> str | None:

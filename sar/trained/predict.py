@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from sar.errors import SarError
+from sar.large_images import MAX_PIXELS
 from sar.trained.bundle import Bundle
 from sar.trained.files import written_whole
-from sar.trained.images import MAX_PIXELS, find_images, read_image, result_names
+from sar.trained.images import find_images, read_image, result_names
 from sar.trained.model import TrainedModel
 from sar.trained.overlay import overlay
 from sar.trained.palette import distinct_colours
