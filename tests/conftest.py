@@ -1,6 +1,8 @@
-"""Before any test is collected."""
+"""Before any test is collected, and around each."""
 
 import importlib.util
+import logging
+import os
 
 import pytest
 import torch
@@ -11,6 +13,22 @@ if importlib.util.find_spec("triton") is not None and not torch.cuda.is_availabl
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         import triton  # noqa: F401
+
+# As many as a worker has cores of its own: sums come out in one order on every machine.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _a_process_of_its_own():
+    """A process is one command: what it sets for its process ends with its test."""
+    environment, disabled = dict(os.environ), logging.root.manager.disable
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    logging.disable(disabled)
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 @pytest.hookimpl(trylast=True)

@@ -48,8 +48,6 @@ def test_a_study_is_not_replaced_unasked(facts, capsys):
 def test_an_error_names_the_study_and_not_its_draft(facts, monkeypatch, capsys):
     """As where a crop is too large for the data."""
     monkeypatch.setattr(new, "facts_of", lambda *_: facts)
-    monkeypatch.setattr(new, "limit_threads", lambda _: None)
-    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
 
     def refused(run):
         raise PipelineError(f"{run.study.path}: training.augmentation.crop_size: too large")

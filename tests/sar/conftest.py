@@ -11,8 +11,6 @@ from sar_cases import sample
 def _seeded():
     torch.manual_seed(0)
     logging.disable(logging.INFO)  # init_weights writes a line per parameter
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture

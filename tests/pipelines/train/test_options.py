@@ -76,7 +76,6 @@ def trained(folder, tmp_path, monkeypatch, open_gate):
     def train(work: str = "work", watch=None, **options):
         entry_file.write_text(json.dumps(ENTRY | options))
         [run] = [run for run in mini.load().runs if run.method == "sar"]
-        torch.set_num_threads(1)
         config = training_config(run, tmp_path / work)
         # mmengine shares what it logs between experiments of one name that start in one second.
         config.experiment_name = f"{tmp_path.name}/{work}"
