@@ -28,14 +28,14 @@ setup: $(VENV)/.installed ## create .venv and install the locked packages
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@"$$PYTHON" workflow/preflight.py
 	"$$PYTHON" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps -r requirements.lock -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 -r requirements.lock -e .
 	@$(BIN)/python workflow/preflight.py --installed
 	@touch $@
 
 setup-dev: $(VENV)/.installed-dev ## the same, with what the tests and the linters need
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --no-deps -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 -r requirements-dev.lock
 	@touch $@
 
 reproduce: setup ## run a study (STUDY=default) and print its table
@@ -58,7 +58,8 @@ coverage: setup-dev ## the same tests, measured: what they enter of sar and pipe
 check: setup ## recompute every published table from the published runs
 	python -m pipelines.publish --check
 
-lint: setup-dev ## ruff, mypy, snakefmt and snakemake --lint
+lint: setup-dev ## ruff, mypy, snakefmt, snakemake --lint, and that the locked packages fit together
+	python -m pip check
 	ruff check .
 	ruff format --check .
 	mypy
@@ -101,7 +102,7 @@ lock: ## resolve the newest versions that pyproject.toml allows into requirement
 	"$$PYTHON" -m venv build/lock
 	build/lock/bin/pip install --quiet torch==2.13.0 -e '.[pipeline]'
 	(sed -n '/^#/p' requirements.lock; build/lock/bin/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//') > build/requirements.lock
-	build/lock/bin/pip install --quiet -e '.[pipeline,dev,docs]'
+	build/lock/bin/pip install --quiet triton==3.7.1 -e '.[pipeline,dev,docs]' # what CUDA builds of that torch need
 	(sed -n '/^[#-]/p' requirements-dev.lock; build/lock/bin/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' | grep -vxFf build/requirements.lock) > build/requirements-dev.lock
 	(sed -n '/^#/p' requirements-gpu.txt; awk -F== 'NR == FNR { named[$$1]; next } $$1 in named && !/^#/' requirements-gpu.txt build/requirements.lock build/requirements-dev.lock | LC_ALL=C sort) > build/requirements-gpu.txt
 	mv build/requirements.lock build/requirements-dev.lock build/requirements-gpu.txt .

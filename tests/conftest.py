@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -18,9 +19,22 @@ if importlib.util.find_spec("triton") is not None and not torch.cuda.is_availabl
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _a_module_of_its_own():
+    """What a fixture of a module sets for its process ends with the module."""
+    with _restored():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _a_process_of_its_own():
     """A process is one command: what it sets for its process ends with its test."""
+    with _restored():
+        yield
+
+
+@contextmanager
+def _restored():
     environment, disabled = dict(os.environ), logging.root.manager.disable
     threads = torch.get_num_threads()
     yield
