@@ -27,12 +27,12 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["count_classes", "count_valid", "pixel_to_anchor_pull", "resize_labels", "taken"]
 
-# Elements of scratch. On a CPU a block of 1 MiB (float32) stays in a core's cache between the three
-# passes over it; on a GPU few large launches win, and 128 MiB is still little beside a batch of
+# Elements of scratch. On a CPU a block of 2 MiB (float32) stays in the cache between the passes over
+# it, and is large beside the calls that it takes; on a GPU few large launches win, and 128 MiB is still little beside a batch of
 # features. Features that fit in one such block are taken in one piece there, as the formula is
 # written: on an H200 the blocks' launches took 3.7 ms for 16 million elements, the formula 0.8,
 # and for 189 million 4.1 and 5.1.
-_BLOCK_CPU = 1 << 18
+_BLOCK_CPU = 1 << 19
 _BLOCK_GPU = 1 << 25
 
 PATHS = ("torch", "kernel")
@@ -122,12 +122,20 @@ def pixel_to_anchor_pull(
             where Triton is missing, it is "torch" whatever was asked for.
 
     Returns:
-        Scalar of the compute type; 0 where no pixel is valid, or there is no pixel at all.
+        Scalar of the compute type; 0 where no pixel is valid, or there is no pixel at all. For a
+        ``factor`` of 0, and where a CPU finds ``active`` False, no feature is read.
 
     Raises:
         ValueError: for an unknown path.
     """
-    if _takes_kernel(features, semantic_anchors, path):
+    takes_kernel = _takes_kernel(features, semantic_anchors, path)
+    on_cpu = features.device.type == "cpu"
+    if factor == 0 or (on_cpu and active is not None and not active):
+        nothing: Tensor = _Nothing.apply(  # type: ignore[no-untyped-call]  # torch's own method
+            features, _compute_type(features, semantic_anchors)
+        )
+        return nothing
+    if takes_kernel:
         from sar.pull_kernel import pull
 
         taken.kernel = True
@@ -144,7 +152,7 @@ def pixel_to_anchor_pull(
     # One pixel at least: an empty sum is 0, not 0 / 0.
     divisor = pixels.clamp(min=1).to(_compute_type(features, semantic_anchors)) * features.shape[1]
     expected = None
-    if factor is not None and features.device.type == "cpu" and (active is None or active):
+    if factor is not None and on_cpu:
         # By the operations of autograd: the gradient is used if the one that comes is this one.
         expected = torch.ones_like(divisor) * factor / divisor
     total: Tensor = _SquaredDistance.apply(  # type: ignore[no-untyped-call]  # torch's own method
@@ -236,6 +244,20 @@ class _SquaredDistance(torch.autograd.Function):
             for block, residual, valid in _residuals(*given, gradient):
                 _write(block, residual, valid, 2 * grad_total, ctx.clears)
         return gradient, None, None, None, None, None
+
+
+class _Nothing(torch.autograd.Function):
+    """0 for any features, and the gradient 0: one element that stands for all."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, compute_type: torch.dtype) -> Tensor:
+        ctx.gradient = features.new_zeros(()).expand(features.shape)
+        return features.new_zeros((), dtype=compute_type)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, None]:
+        return ctx.gradient, None
 
 
 def _like(features: Tensor) -> Tensor:

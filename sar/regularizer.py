@@ -342,8 +342,7 @@ class SemanticAnchorRegularizer(nn.Module):
             # Each process has its share of the sum over the pixels of all; the mean over processes
             # divides by their number.
             factor=self.pull_weight * world,
-            # A weight of 0 as a closed gate: 0 times an infinite pull is NaN.
-            active=ready if self.pull_weight else torch.zeros_like(ready),
+            active=ready,
         )
 
     def _score(self, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -424,11 +423,11 @@ class SemanticAnchorRegularizer(nn.Module):
     def _check_range(self, labels: Tensor) -> None:
         # Of int64: an ignore_index of -1 must not wrap round to 255 in uint8.
         labels = labels.long()
-        known = (labels >= 0) & (labels < self.num_classes)
         if self.ignore_index is not None:
-            known |= labels == self.ignore_index
-        if not known.all():
-            found = torch.unique(labels[~known]).tolist()
+            labels = labels.masked_fill(labels == self.ignore_index, 0)
+        low, high = labels.aminmax() if labels.numel() else (0, 0)
+        if low < 0 or high >= self.num_classes:
+            found = torch.unique(labels[(labels < 0) | (labels >= self.num_classes)]).tolist()
             raise ValueError(
                 f"labels hold {found[:8]}, expected 0..{self.num_classes - 1}"
                 + ("" if self.ignore_index is None else f" or ignore_index={self.ignore_index}")

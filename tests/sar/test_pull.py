@@ -256,13 +256,23 @@ def test_another_gradient_than_the_expected_is_computed(times):
     assert torch.equal(gradient, expected)
 
 
-@pytest.mark.parametrize("factor", [None, 0.1])
-def test_a_closed_gate_is_zero_whatever_the_features_hold(factor):
+@pytest.mark.parametrize(
+    ("factor", "active"), [(None, False), (0.1, False), (0.0, True), (0, None)]
+)
+def test_a_closed_gate_or_a_weight_of_0_reads_no_feature(factor, active, monkeypatch):
     features, labels, anchors = problem()
-    features = torch.full_like(features, float("nan"))
-    closed = torch.tensor(False)
-    value, gradient = value_and_gradient(features, labels, anchors, factor=factor, active=closed)
-    assert value == 0 and not gradient.any()
+    x = torch.full_like(features, float("nan")).requires_grad_()
+    monkeypatch.setattr(pull_module, "_residuals", broken_backward)
+    active = None if active is None else torch.tensor(active)
+    value = pixel_to_anchor_pull(x, labels, anchors, factor=factor, active=active)
+    value.backward()
+    assert value == 0 and value.dtype == torch.float32 and not x.grad.any()
+    x.grad += 1  # of its own memory
+    assert (x.grad == 1).all()
+    x.grad = None
+    # Beside another loss of the same features it adds nothing.
+    (x.nan_to_num(1.0).sum() + pixel_to_anchor_pull(x, labels, anchors, factor=0)).backward()
+    assert not x.grad.any()  # of nan_to_num at NaN
 
 
 def test_nan_at_void_pixels_leaves_the_early_gradient_alone():
