@@ -15,10 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.evaluate import kept
-from pipelines.evaluate.feature_statistics import FeatureStatistics, ImageClass
-
-ImageFeatures = dict[int, ImageClass]
-"""Features of one image, by class."""
+from pipelines.evaluate.feature_statistics import FeatureStatistics, ImageFeatures
 
 _ANCHORS = "semantic_anchors"
 
@@ -152,12 +149,7 @@ class Collector:
                 dropped.append(name)
         if "weight" in arrays and "bias" in classifier:
             arrays["bias"] = classifier["bias"].astype(np.float32)
-        sample = {
-            name: np.concatenate([part[name] for part in found.sample])
-            for name in ("feature", "image", "position")
-        }
-        counts = [len(part["key"]) for part in found.sample]
-        sample["class"] = np.repeat(np.arange(len(counts)), counts)
+        sample = {name: values for name, values in found.sample.items() if name != "key"}
         if not found.size:
             dropped.append("sample")
         return {

@@ -15,13 +15,13 @@ _BLOCK = 8192
 """Pixels that are held in float64 at a time."""
 
 
-class ImageClass(NamedTuple):
-    """The pixels of one class in one image."""
+class ImageFeatures(NamedTuple):
+    """What is kept of the pixels of one image."""
 
-    blocks: list[tuple[int, np.ndarray, float]]
-    """Of blocks of them: number, mean (C,) and sum of squared distances to it."""
-    drawn: dict[str, np.ndarray] | None
-    """Those that the sample may take, if any."""
+    moments: list[tuple[int, int, np.ndarray, float]]
+    """Of blocks of pixels of one class: class, number, mean (C,), sum of squared distances to it."""
+    drawn: dict[str, np.ndarray]
+    """The pixels that the sample may take, as `FeatureStatistics.sample`."""
 
 
 @dataclass
@@ -34,8 +34,6 @@ class FeatureStatistics:
         pixels: (K,) so far.
         mean: (K, C) so far.
         squares: (K,), the sum of squared Euclidean distances to the mean so far.
-        sample: of each class `key` (n,), by which it is ordered, `feature` (n, C) float16, `image`
-            (n,) and `position` (n, 2), row and column.
     """
 
     classes: int
@@ -45,30 +43,45 @@ class FeatureStatistics:
     pixels: np.ndarray = field(init=False)
     mean: np.ndarray = field(init=False)
     squares: np.ndarray = field(init=False)
-    sample: list[dict[str, np.ndarray]] = field(init=False)
+    _drawn: list[dict[str, np.ndarray]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.pixels = np.zeros(self.classes, np.int64)
         self.mean = np.zeros((self.classes, self.channels))
         self.squares = np.zeros(self.classes)
-        nothing: dict[str, np.ndarray] = {
+        nothing = {
             "key": np.zeros(0),
+            "class": np.zeros(0, np.int64),
             "feature": np.zeros((0, self.channels), np.float16),
             "image": np.zeros(0, np.int64),
             "position": np.zeros((0, 2), np.int64),
         }
-        self.sample = [nothing] * self.classes
+        # Joined now and then: in the order of images, more than are kept.
+        self._drawn = [nothing]
         # A pixel with a larger key is not drawn.
         self._limits = np.full(self.classes, np.inf if self.size else 0.0)
+
+    @property
+    def sample(self) -> dict[str, np.ndarray]:
+        """A uniform sample without replacement of each class's pixels so far: `key` (n,), by which
+        those of a `class` (n,) are ordered, `feature` (n, C) float16, `image` (n,), and `position`
+        (n, 2), row and column."""
+        joined = {name: np.concatenate([d[name] for d in self._drawn]) for name in self._drawn[0]}
+        kept = _smallest(joined["key"], joined["class"], self.size)
+        joined = {name: values[kept] for name, values in joined.items()}
+        self._drawn = [joined]
+        full = np.bincount(joined["class"], minlength=self.classes) == self.size
+        if self.size:
+            last = np.searchsorted(joined["class"], np.flatnonzero(full), side="right") - 1
+            self._limits[full] = joined["key"][last]
+        return joined
 
     def add(self, image: int, features: np.ndarray, labels: np.ndarray) -> None:
         """Features (C, h, w) and labels (h, w) of one image; labels outside 0..K-1 are left out."""
         self.join(self.of_image(image, features, labels))
 
-    def of_image(
-        self, image: int, features: np.ndarray, labels: np.ndarray
-    ) -> dict[int, ImageClass]:
-        """What `join` needs of an image, by class. Another process may do this part."""
+    def of_image(self, image: int, features: np.ndarray, labels: np.ndarray) -> ImageFeatures:
+        """What `join` needs of an image. Another process may do this part."""
         columns, flat = features.reshape(self.channels, -1), labels.ravel()
         # A key for each place, whatever lies there: two runs draw the same pixels.
         keys = np.random.default_rng([self.seed, image]).random(flat.size)
@@ -76,34 +89,38 @@ class FeatureStatistics:
         order = np.argsort(flat, kind="stable")
         bounds = np.searchsorted(flat[order], np.arange(self.classes + 1))
         order, bounds = order[bounds[0] : bounds[-1]], bounds - bounds[0]
-        may = keys[order] < np.repeat(self._limits, np.diff(bounds))
         # At once where they are few, which is faster.
         rows = _rows(columns, order) if order.size <= _BLOCK else None
-        found = {}
+        moments = []
         for label, (first, end) in enumerate(itertools.pairwise(bounds.tolist())):
-            if first == end:
-                continue
-            blocks = []
             for start in range(first, end, _BLOCK):
                 part = slice(start, min(start + _BLOCK, end))
-                blocks.append(_moments(_rows(columns, order[part]) if rows is None else rows[part]))
-            places = order[first:end][may[first:end]]
-            drawn = self._draw(image, keys, places, columns, labels.shape[1])
-            found[label] = ImageClass(blocks, drawn)
-        return found
+                # Not held by a name: the next block takes its place in memory, and in the cache.
+                found = _moments(_rows(columns, order[part]) if rows is None else rows[part])
+                moments.append((label, *found))
+        places = order[keys[order] < self._limits[flat[order]]]
+        places = places[_smallest(keys[places], flat[places], self.size)]
+        with np.errstate(over="ignore"):
+            drawn = columns.T[places].astype(np.float16)
+        position = np.stack([places // labels.shape[1], places % labels.shape[1]], axis=1)
+        return ImageFeatures(
+            moments,
+            {
+                "key": keys[places],
+                "class": flat[places],
+                "feature": drawn,
+                "image": np.full(places.size, image),
+                "position": position,
+            },
+        )
 
-    def join(self, found: dict[int, ImageClass]) -> None:
+    def join(self, found: ImageFeatures) -> None:
         """Add one image. Sums depend on the order of images, in their last digits."""
-        for label, (blocks, drawn) in found.items():
-            for block in blocks:
-                self._merge(label, *block)
-            kept = self.sample[label]
-            if drawn is not None:
-                both = {name: np.concatenate([kept[name], drawn[name]]) for name in kept}
-                order = np.argsort(both["key"], kind="stable")[: self.size]
-                self.sample[label] = {name: values[order] for name, values in both.items()}
-                if order.size == self.size:
-                    self._limits[label] = self.sample[label]["key"][-1]
+        for moments in found.moments:
+            self._merge(*moments)
+        self._drawn.append(found.drawn)
+        if sum(len(drawn["key"]) for drawn in self._drawn) > 2 * self.classes * self.size:
+            self.sample  # noqa: B018  # leaves no more than it takes
 
     def _merge(self, label: int, new: int, mean: np.ndarray, within: float) -> None:
         """Join mean and squared distances of two sets of pixels (Chan, Golub and LeVeque)."""
@@ -114,22 +131,12 @@ class FeatureStatistics:
         self.mean[label] += delta * (new / (old + new))
         self.pixels[label] += new
 
-    def _draw(
-        self, image: int, keys: np.ndarray, places: np.ndarray, columns: np.ndarray, width: int
-    ) -> dict[str, np.ndarray] | None:
-        """Of the pixels at `places` those with the smallest keys: a uniform sample without
-        replacement."""
-        if not places.size:
-            return None
-        places = places[np.argsort(keys[places], kind="stable")[: self.size]]
-        with np.errstate(over="ignore"):
-            drawn = columns.T[places].astype(np.float16)
-        return {
-            "key": keys[places],
-            "feature": drawn,
-            "image": np.full(places.size, image),
-            "position": np.stack([places // width, places % width], axis=1),
-        }
+
+def _smallest(keys: np.ndarray, labels: np.ndarray, size: int) -> np.ndarray:
+    """The places of the `size` smallest keys of each label, label by label, the smallest first."""
+    order = np.lexsort((keys, labels))
+    ordered = labels[order]
+    return order[np.arange(order.size) - np.searchsorted(ordered, ordered) < size]
 
 
 def _rows(columns: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -139,7 +146,7 @@ def _rows(columns: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def _moments(rows: np.ndarray) -> tuple[int, np.ndarray, float]:
     """Number, mean (C,) and sum of squared distances to it of pixels (n, C), which are changed."""
-    mean = rows.mean(axis=0)
+    mean = np.add.reduce(rows, axis=0) / len(rows)
     rows -= mean
     # Not a product of BLAS, whose threads number what the machine has: other sums, and slow.
     return len(rows), mean, np.einsum("nc,nc->", rows, rows)

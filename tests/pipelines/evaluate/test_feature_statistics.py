@@ -18,6 +18,12 @@ def gathered(features, labels, size=5, seed=0):
     return statistics
 
 
+def sample(statistics, label):
+    """What is drawn of one class."""
+    drawn = statistics.sample
+    return {name: values[drawn["class"] == label] for name, values in drawn.items()}
+
+
 @pytest.mark.parametrize("block", [7, 8192])
 def test_moments_are_exact_far_from_zero(monkeypatch, block):
     """With sums of squares instead of distances nothing would be left of the scatter."""
@@ -35,7 +41,7 @@ def test_moments_are_exact_far_from_zero(monkeypatch, block):
 
 def test_the_sample_is_drawn_from_all_images_and_places_alike():
     features, labels = split(images=30)
-    drawn = [gathered(features, labels, size=8, seed=seed).sample[1] for seed in range(60)]
+    drawn = [sample(gathered(features, labels, size=8, seed=seed), 1) for seed in range(60)]
     images = np.concatenate([part["image"] for part in drawn])
     rows = np.concatenate([part["position"][:, 0] for part in drawn])
     assert len(images) == 480
@@ -45,16 +51,32 @@ def test_the_sample_is_drawn_from_all_images_and_places_alike():
 
 def test_a_smaller_sample_is_the_beginning_of_a_larger_one():
     features, labels = split()
-    small, large = (gathered(features, labels, size).sample for size in (3, 9))
     for label in (0, 1, 3):
-        assert len(small[label]["key"]) == 3
-        for name, values in small[label].items():
-            np.testing.assert_array_equal(values, large[label][name][:3])
+        small, large = (sample(gathered(features, labels, size), label) for size in (3, 9))
+        assert len(small["key"]) == 3
+        for name, values in small.items():
+            np.testing.assert_array_equal(values, large[name][:3])
 
 
 def test_no_pixel_is_drawn_twice_and_none_that_is_ignored():
     features, labels = split()
-    for label, part in enumerate(gathered(features, labels, size=10_000).sample):
+    found = gathered(features, labels, size=10_000)
+    for label in range(4):
+        part = sample(found, label)
         places = np.column_stack([part["image"], part["position"]])
         assert len(np.unique(places, axis=0)) == len(places) == (labels == label).sum()
         assert (labels[tuple(places.T)] == label).all()
+
+
+def test_the_sample_is_of_all_pixels_however_often_it_was_joined():
+    """Images are joined one by one, and what cannot be among the smallest keys is let go of."""
+    features, labels = split(images=40)
+    found = gathered(features, labels, size=5)
+    keys = [np.random.default_rng([0, image]).random(81) for image in range(40)]
+    for label in (0, 1, 3):
+        of_label = np.concatenate([k[l.ravel() == label] for k, l in zip(keys, labels, strict=True)])
+        part = sample(found, label)
+        np.testing.assert_array_equal(part["key"], np.sort(of_label)[:5])
+        places = part["image"], slice(None), part["position"][:, 0], part["position"][:, 1]
+        np.testing.assert_array_equal(part["feature"], features[places].astype(np.float16))
+    assert sum(len(drawn["key"]) for drawn in found._drawn) <= 2 * 4 * 5
