@@ -1,7 +1,8 @@
 """What semantic anchors cost: a training step, its memory, and nothing at inference.
 
-Each model is trained a few steps without and with the plug-in, in one process, the two taking turns
-(A, B, A, B, ...), so that a busy machine slows both. Then the weights that a study would publish of
+Each model is trained a few steps without and with the plug-in, in one process, taking turns
+(A, B, C, A, B, C, ...), so that a busy machine slows all. "sar" pulls in every step (its gate is
+left out), which is the most that it costs; with its gate closed it has the auxiliary loss alone. Then the weights that a study would publish of
 either (safetensors, the bare model's) are loaded into bare models and predict in turns, with a
 third one that has the baseline's weights again: the ratio of equals tells what the timing is worth.
 
@@ -184,7 +185,11 @@ def measure(name: str, images: int, size: int, repeats: int, device: str) -> lis
     """
     config = model_config(name)
     batch = Batch.random(images, size, config.decode_head.num_classes, device)
-    trained = {"baseline": build(config, device), "sar": build(apply_sar(config), device)}
+    trained = {
+        "baseline": build(config, device),
+        "sar": build(apply_sar(config, gated=False), device),
+        "sar, gate closed": build(apply_sar(config, update_confidence=1.0), device),
+    }
     steps = {method: step_of(model, batch) for method, model in trained.items()}
     rows = _rows(in_turns(steps, repeats, device), name, "training step")
     for row in rows:
@@ -195,9 +200,9 @@ def measure(name: str, images: int, size: int, repeats: int, device: str) -> lis
         row["parameters"] = sum(p.numel() for p in parameters if p.requires_grad)
 
     with tempfile.TemporaryDirectory() as folder:
-        files = {method: Path(folder) / f"{method}.safetensors" for method in trained}
-        for method, model in trained.items():
-            export(model, files[method])
+        files = {method: Path(folder) / f"{method}.safetensors" for method in ("baseline", "sar")}
+        for method, path in files.items():
+            export(trained[method], path)
         found = differences(*files.values())
         files["baseline again"] = files["baseline"]
         bare = {method: build(config, device) for method in files}

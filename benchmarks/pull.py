@@ -1,12 +1,18 @@
-"""Time and peak memory of the pixel-to-anchor pull, as ratios to plain torch, in one run.
+"""Time and peak memory of the pixel-to-anchor pull on a CPU, as ratios to its floor, in one run.
+
+    python benchmarks/pull.py [--threads 1] [--repeats 15]
 
 Forward and backward, best of several rounds. The contenders take turns within a round, so that a
-busy machine slows all of them.
+busy machine slows all of them. The floor reads the features once and writes something of their size
+once, as a gradient is, into memory fresh from the allocator. Prints a row a contender and writes
+them to `pull.csv`; where a goal sets a limit to the ratio it stands beside it. The ratios of one
+call are the result, not the times. (For GPUs: `benchmarks/gpu.py`.)
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +24,16 @@ from torch import Tensor
 from sar import SemanticAnchorRegularizer
 from sar.pull import pixel_to_anchor_pull
 
+TABLE = Path(__file__).with_suffix(".csv")
+GOALS = {"pull": 1.3}
 VOID = 255
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+CASES = [(19, 270, 2, 45, 60), (11, 240, 8, 80, 104), (19, 720, 2, 64, 128), (150, 720, 2, 128, 128)]
+
+
+def floor(features: Tensor, labels: Tensor, anchors: Tensor) -> None:
+    """The features read once, what is as large written once."""
+    torch.mul(features.detach(), 0.5)
 
 
 def gather_and_mse(features: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
@@ -34,11 +49,15 @@ def mse_loss(features: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
     return F.mse_loss(features, target)
 
 
-def both_terms(classes: int, channels: int, device: str) -> Callable[..., Tensor]:
-    """The whole regularizer, with its gate open."""
-    regularizer = SemanticAnchorRegularizer(classes, channels).to(device)
-    # A classifier that is sure and right about every anchor keeps the gate open.
-    scores = (100 * torch.eye(classes, device=device))[:, :, None, None]
+def pull(features: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
+    """With its weight, as the regularizer calls it: the gradient is written during forward."""
+    return pixel_to_anchor_pull(features, labels, anchors, factor=0.1)
+
+
+def both_terms(classes: int, channels: int, *, gated: bool) -> Callable[..., Tensor]:
+    """The whole regularizer, without its gate or with one that never opens."""
+    regularizer = SemanticAnchorRegularizer(classes, channels, gated=gated, update_confidence=1.0)
+    scores = torch.zeros(classes, classes)[:, :, None, None]
 
     def run(features: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
         terms = regularizer(features, labels, lambda e: scores + 0 * e.sum())
@@ -50,23 +69,16 @@ def both_terms(classes: int, channels: int, device: str) -> Callable[..., Tensor
 class PeakMemory:
     """Peak memory of a block above what was held before, in MiB; None where it cannot be read."""
 
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.mib: float | None = None
+    mib: float | None = None
 
     def __enter__(self) -> PeakMemory:
-        if self.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            self.before = torch.cuda.memory_allocated() / 2**20
-        elif Path("/proc/self/clear_refs").exists():
+        if Path("/proc/self/clear_refs").exists():
             Path("/proc/self/clear_refs").write_text("5")  # resets the peak below
             self.before = self._status("VmRSS")
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.device == "cuda":
-            self.mib = torch.cuda.max_memory_allocated() / 2**20 - self.before
-        elif Path("/proc/self/clear_refs").exists():
+        if Path("/proc/self/clear_refs").exists():
             self.mib = self._status("VmHWM") - self.before
 
     @staticmethod
@@ -77,54 +89,56 @@ class PeakMemory:
         return float("nan")
 
 
-def measure(case: tuple[int, int, int, int, int], args: argparse.Namespace) -> None:
-    """Print one table."""
+def measure(case: tuple[int, int, int, int, int], layout: str, repeats: int) -> list[dict]:
+    """The rows of one case in one memory format."""
     classes, channels, batch, height, width = case
-    device = args.device
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(batch, channels, height, width, generator=generator).to(device)
-    if args.channels_last:
-        features = features.contiguous(memory_format=torch.channels_last)
-    features.requires_grad_()
+    features = torch.randn(batch, channels, height, width, generator=generator)
+    features = features.contiguous(memory_format=LAYOUTS[layout]).requires_grad_()
     # Labels lie in patches, as in images, and a tenth of them is void.
     patches = torch.randint(0, classes, (batch, 1, height // 4, width // 4), generator=generator)
     patches[torch.rand(patches.shape, generator=generator) < 0.1] = VOID
-    labels = F.interpolate(patches.float(), size=(height, width))[:, 0].long().to(device)
-    anchors = torch.randn(classes, channels, generator=generator).to(device)
-    contenders = {
+    labels = F.interpolate(patches.float(), size=(height, width))[:, 0].long()
+    anchors = torch.randn(classes, channels, generator=generator)
+    contenders: dict[str, Callable[..., Tensor | None]] = {
+        "floor": floor,
         "gather and MSE": gather_and_mse,
         "F.mse_loss(m[label])": mse_loss,
-        "pull": pixel_to_anchor_pull,
-        "both SAR terms": both_terms(classes, channels, device),
+        "pull": pull,
+        "both SAR terms": both_terms(classes, channels, gated=False),
+        "both SAR terms, gate closed": both_terms(classes, channels, gated=True),
     }
-
     best = dict.fromkeys(contenders, float("inf"))
     peak: dict[str, float | None] = {}
-    for turn in range(args.repeats + 1):
-        for name, loss in contenders.items():
+    for turn in range(repeats + 1):
+        for name, contender in contenders.items():
             features.grad = None
-            with PeakMemory(device) as memory:
+            with PeakMemory() as memory:
                 start = time.perf_counter()
-                loss(features, labels, anchors).backward()
-                if device == "cuda":
-                    torch.cuda.synchronize()
+                loss = contender(features, labels, anchors)
+                if loss is not None:
+                    loss.backward()
                 seconds = time.perf_counter() - start
             if turn:  # the first round warms up
                 best[name] = min(best[name], seconds)
                 peak[name] = memory.mib
-    size = features.numel() * features.element_size() / 2**20
-    print(f"\nK={classes} C={channels} {batch}x{height}x{width}, features {size:.0f} MiB, {device}")
-    print(
-        f"{'forward + backward':<22}{'ms':>9}{'time ratio':>12}{'peak MiB':>10}{'/ features':>12}"
-    )
-    plain = best["gather and MSE"]
-    for name, seconds in best.items():
-        mib = peak[name]
-        memory_columns = "       n/a" if mib is None else f"{mib:>10.0f}{mib / size:>12.2f}"
-        print(f"{name:<22}{seconds * 1e3:>9.1f}{seconds / plain:>12.2f}{memory_columns}")
+    mib = features.numel() * features.element_size() / 2**20
+    return [
+        {
+            **dict(zip("KCNhw", case, strict=True)),
+            "memory_format": layout,
+            "features_mib": round(mib, 1),
+            "contender": name,
+            "ms": round(1e3 * seconds, 2),
+            "ratio": round(seconds / best["floor"], 2),
+            "goal": GOALS.get(name, ""),
+            "peak_of_features": "" if peak[name] is None else round(peak[name] / mib, 2),
+        }
+        for name, seconds in best.items()
+    ]
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -134,18 +148,28 @@ def main() -> None:
         nargs=5,
         action="append",
         metavar=("K", "C", "N", "H", "W"),
-        help="classes, channels, batch, height and width; may be repeated (default: three cases)",
+        help="classes, channels, batch, height and width; may be repeated (default: four cases)",
     )
-    parser.add_argument("--repeats", type=int, default=5, help="rounds, best counts (default 5)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--channels-last", action="store_true", help="features in channels_last")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    cases = args.case or [(19, 270, 2, 45, 60), (19, 720, 2, 64, 128), (150, 720, 2, 128, 128)]
-    for case in cases:
-        measure(tuple(case), args)
+    parser.add_argument("--repeats", type=int, default=15, help="rounds, best counts (default 15)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--output", type=Path, default=TABLE, help="default: %(default)s")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    rows = []
+    for case in args.case or CASES:
+        for layout in LAYOUTS:
+            rows += measure(tuple(case), layout, args.repeats)
+            for row in rows[-6:]:
+                print(" ".join(f"{value!s:>{max(7, len(key))}}" for key, value in row.items()))
+    on = {
+        "threads": args.threads,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+    }
+    with args.output.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0] | on), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row | on for row in rows)
 
 
 if __name__ == "__main__":

@@ -66,13 +66,16 @@ taken = Taken()
 def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
     """Resize integer labels (N, H, W) to (N, h, w) as ``F.interpolate(mode="nearest")`` does.
 
-    Only one row and one column of coordinates are interpolated, which torch does for floating point
-    alone; the labels keep their type and are read once.
+    The labels keep their type. Where every n-th is taken they are a view; else one row and one
+    column of coordinates are interpolated, which torch does for floating point alone.
     """
     if labels.shape[-2:] == torch.Size(size):
         return labels
     if 0 in size:
         return labels.new_empty(*labels.shape[:-2], *size)
+    steps = [old // new for old, new in zip(labels.shape[-2:], size, strict=True)]
+    if all(old == step * new for old, step, new in zip(labels.shape[-2:], steps, size, strict=True)):
+        return labels[:, :: steps[0] or None, :: steps[1] or None]
     rows, columns = (
         F.interpolate(
             torch.arange(old, device=labels.device, dtype=torch.float32)[None, None],
