@@ -47,12 +47,14 @@ def _restored():
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Refuse a pytest-xdist that deals the tests of a group to several processes.
+    """With several processes, deal slow tests first, so that no process is left with one at the end.
 
-    It marks them by the end of their names; with a pytest that it does not know, none is marked.
+    Refuse a pytest-xdist that deals the tests of a group to several processes. It marks them by the
+    end of their names; with a pytest that it does not know, none is marked.
     """
     if not getattr(config.option, "loadgroup", False):
         return
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
         if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
             raise pytest.UsageError(
