@@ -2,9 +2,10 @@
 
 Each model is trained a few steps without and with the plug-in, in one process, taking turns
 (A, B, C, A, B, C, ...), so that a busy machine slows all. "sar" pulls in every step (its gate is
-left out), which is the most that it costs; with its gate closed it has the auxiliary loss alone. Then the weights that a study would publish of
-either (safetensors, the bare model's) are loaded into bare models and predict in turns, with a
-third one that has the baseline's weights again: the ratio of equals tells what the timing is worth.
+left out), which is the most that it costs; with its gate closed it has the auxiliary loss alone.
+Then the weights that a study would publish of baseline and SAR (safetensors, the bare model's) are
+loaded into bare models and predict in turns, with a third one that has the baseline's weights
+again: the ratio of equals tells what the timing is worth.
 
 Writes a row for each model, part and contender: median and least milliseconds (on a CPU those that
 the process computed, so that neighbours count less), the median ratio to

@@ -28,7 +28,12 @@ TABLE = Path(__file__).with_suffix(".csv")
 GOALS = {"pull": 1.3}
 VOID = 255
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-CASES = [(19, 270, 2, 45, 60), (11, 240, 8, 80, 104), (19, 720, 2, 64, 128), (150, 720, 2, 128, 128)]
+CASES = [
+    (19, 270, 2, 45, 60),
+    (11, 240, 8, 80, 104),
+    (19, 720, 2, 64, 128),
+    (150, 720, 2, 128, 128),
+]
 
 
 def floor(features: Tensor, labels: Tensor, anchors: Tensor) -> None:

@@ -27,11 +27,11 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["count_classes", "count_valid", "pixel_to_anchor_pull", "resize_labels", "taken"]
 
-# Elements of scratch. On a CPU a block of 2 MiB (float32) stays in the cache between the passes over
-# it, and is large beside the calls that it takes; on a GPU few large launches win, and 128 MiB is still little beside a batch of
-# features. Features that fit in one such block are taken in one piece there, as the formula is
-# written: on an H200 the blocks' launches took 3.7 ms for 16 million elements, the formula 0.8,
-# and for 189 million 4.1 and 5.1.
+# Elements of scratch. On a CPU a block of 2 MiB (float32) stays in the cache between the passes
+# over it, and is large beside the calls that it takes; on a GPU few large launches win, and 128 MiB
+# is still little beside a batch of features. Features that fit in one such block are taken in one
+# piece there, as the formula is written: on an H200 the blocks' launches took 3.7 ms for 16 million
+# elements, the formula 0.8, and for 189 million 4.1 and 5.1.
 _BLOCK_CPU = 1 << 19
 _BLOCK_GPU = 1 << 25
 
@@ -73,9 +73,9 @@ def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
         return labels
     if 0 in size:
         return labels.new_empty(*labels.shape[:-2], *size)
-    steps = [old // new for old, new in zip(labels.shape[-2:], size, strict=True)]
-    if all(old == step * new for old, step, new in zip(labels.shape[-2:], steps, size, strict=True)):
-        return labels[:, :: steps[0] or None, :: steps[1] or None]
+    (row, more_rows), (column, more_columns) = map(divmod, labels.shape[-2:], size)
+    if row and column and not (more_rows or more_columns):
+        return labels[:, ::row, ::column]
     rows, columns = (
         F.interpolate(
             torch.arange(old, device=labels.device, dtype=torch.float32)[None, None],

@@ -47,7 +47,7 @@ def _restored():
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """With several processes, deal slow tests first, so that no process is left with one at the end.
+    """With several processes, deal slow tests first: none is left with one at the end.
 
     Refuse a pytest-xdist that deals the tests of a group to several processes. It marks them by the
     end of their names; with a pytest that it does not know, none is marked.

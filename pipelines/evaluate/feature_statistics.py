@@ -19,7 +19,7 @@ class ImageFeatures(NamedTuple):
     """What is kept of the pixels of one image."""
 
     moments: list[tuple[int, int, np.ndarray, float]]
-    """Of blocks of pixels of one class: class, number, mean (C,), sum of squared distances to it."""
+    """Of blocks of a class's pixels: class, number, mean (C,), sum of squared distances to it."""
     drawn: dict[str, np.ndarray]
     """The pixels that the sample may take, as `FeatureStatistics.sample`."""
 
@@ -49,7 +49,7 @@ class FeatureStatistics:
         self.pixels = np.zeros(self.classes, np.int64)
         self.mean = np.zeros((self.classes, self.channels))
         self.squares = np.zeros(self.classes)
-        nothing = {
+        nothing: dict[str, np.ndarray] = {
             "key": np.zeros(0),
             "class": np.zeros(0, np.int64),
             "feature": np.zeros((0, self.channels), np.float16),

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from pipelines.evaluate.collector import Collector, ImageFeatures
+    from pipelines.evaluate.collector import Collector
+    from pipelines.evaluate.feature_statistics import ImageFeatures
     from pipelines.evaluate.subject import CheckpointTest
 
 

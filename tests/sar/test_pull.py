@@ -321,7 +321,9 @@ def test_labels_of_another_size_are_resized():
     assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 
 
-@pytest.mark.parametrize("size", [(7, 9), (13, 5), (32, 48), (11, 17), (100, 33)])
+@pytest.mark.parametrize(
+    "size", [(7, 9), (13, 5), (32, 48), (11, 17), (100, 33), (8, 24), (1, 1), (16, 5), (64, 96)]
+)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
 def test_labels_resize_like_nearest(size, dtype):
     labels = torch.randint(0, 200, (2, 32, 48), generator=torch.Generator().manual_seed(0))

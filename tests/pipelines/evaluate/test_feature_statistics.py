@@ -74,7 +74,9 @@ def test_the_sample_is_of_all_pixels_however_often_it_was_joined():
     found = gathered(features, labels, size=5)
     keys = [np.random.default_rng([0, image]).random(81) for image in range(40)]
     for label in (0, 1, 3):
-        of_label = np.concatenate([k[l.ravel() == label] for k, l in zip(keys, labels, strict=True)])
+        of_label = np.concatenate(
+            [key[truth.ravel() == label] for key, truth in zip(keys, labels, strict=True)]
+        )
         part = sample(found, label)
         np.testing.assert_array_equal(part["key"], np.sort(of_label)[:5])
         places = part["image"], slice(None), part["position"][:, 0], part["position"][:, 1]
