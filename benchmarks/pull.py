@@ -12,7 +12,9 @@ call are the result, not the times. (For GPUs: `benchmarks/gpu.py`.)
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import ctypes
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +162,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=TABLE, help="default: %(default)s")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
+    with contextlib.suppress(OSError, AttributeError):
+        # glibc would raise the size from which memory is fresh each time, M_MMAP_THRESHOLD, to what
+        # was freed last: whoever came next would reuse it, and the others not.
+        ctypes.CDLL(None).mallopt(-3, 1 << 20)
     rows = []
     for case in args.case or CASES:
         for layout in LAYOUTS:
