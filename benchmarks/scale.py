@@ -58,11 +58,11 @@ def fabricate(folder: Path, models: int, seeds: int) -> int:
     methods = made_up._study_file()["methods"]
     methods.pop("longer")
     changes = {"models": names, "methods": methods, "seeds": list(range(seeds))}
-    study = made_up._build(**changes)
+    study = made_up.build(**changes)
     for run in study.runs:
         for name in ("weights.safetensors", "config.py"):
             run.output("train", name).write_bytes(b"")
-    made_up._build(**changes)  # again, for the receipts
+    made_up.build(**changes)  # again, for the receipts
     return len(study.runs)
 
 

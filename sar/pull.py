@@ -66,8 +66,8 @@ taken = Taken()
 def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
     """Resize integer labels (N, H, W) to (N, h, w) as ``F.interpolate(mode="nearest")`` does.
 
-    The labels keep their type. Where every n-th is taken they are a view; else one row and one
-    column of coordinates are interpolated, which torch does for floating point alone.
+    The labels keep their type. Where not every n-th is taken, one row and one column of coordinates
+    are interpolated, which torch does for floating point alone.
     """
     if labels.shape[-2:] == torch.Size(size):
         return labels
@@ -75,7 +75,7 @@ def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
         return labels.new_empty(*labels.shape[:-2], *size)
     (row, more_rows), (column, more_columns) = map(divmod, labels.shape[-2:], size)
     if row and column and not (more_rows or more_columns):
-        return labels[:, ::row, ::column]
+        return labels[:, ::row, ::column].contiguous()
     rows, columns = (
         F.interpolate(
             torch.arange(old, device=labels.device, dtype=torch.float32)[None, None],
@@ -133,7 +133,8 @@ def pixel_to_anchor_pull(
     """
     takes_kernel = _takes_kernel(features, semantic_anchors, path)
     on_cpu = features.device.type == "cpu"
-    if factor == 0 or (on_cpu and active is not None and not active):
+    # The kernel reads no feature either while its gate is closed, and need not ask on the host.
+    if factor == 0 or (on_cpu and not takes_kernel and active is not None and not active):
         nothing: Tensor = _Nothing.apply(  # type: ignore[no-untyped-call]  # torch's own method
             features, _compute_type(features, semantic_anchors)
         )
@@ -250,7 +251,9 @@ class _SquaredDistance(torch.autograd.Function):
 
 
 class _Nothing(torch.autograd.Function):
-    """0 for any features, and the gradient 0: one element that stands for all."""
+    """0 for any features, and the gradient 0: one element that stands for all (a hook that changes
+    a gradient in place has to copy it first).
+    """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, compute_type: torch.dtype) -> Tensor:

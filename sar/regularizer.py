@@ -423,11 +423,11 @@ class SemanticAnchorRegularizer(nn.Module):
     def _check_range(self, labels: Tensor) -> None:
         # Of int64: an ignore_index of -1 must not wrap round to 255 in uint8.
         labels = labels.long()
+        known = (labels >= 0) & (labels < self.num_classes)
         if self.ignore_index is not None:
-            labels = labels.masked_fill(labels == self.ignore_index, 0)
-        low, high = labels.aminmax() if labels.numel() else (0, 0)
-        if low < 0 or high >= self.num_classes:
-            found = torch.unique(labels[(labels < 0) | (labels >= self.num_classes)]).tolist()
+            known |= labels == self.ignore_index
+        if not known.all():
+            found = torch.unique(labels[~known]).tolist()
             raise ValueError(
                 f"labels hold {found[:8]}, expected 0..{self.num_classes - 1}"
                 + ("" if self.ignore_index is None else f" or ignore_index={self.ignore_index}")

@@ -216,7 +216,12 @@ def _runs(number: int, phase: Phase) -> list[Run]:
 
 
 def _imported() -> multiprocessing.context.BaseContext:
-    """Makes processes that are forked from one that has imported this module, and used no GPU."""
+    """Makes processes that are forked from one that has imported this module, and used no GPU.
+
+    mmengine and mmcv ask for a GPU when they are imported. By CUDA itself that would spoil it for
+    every process forked later; by NVML it does not.
+    """
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(path)
     context = multiprocessing.get_context("forkserver")

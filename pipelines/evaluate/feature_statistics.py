@@ -44,6 +44,7 @@ class FeatureStatistics:
     mean: np.ndarray = field(init=False)
     squares: np.ndarray = field(init=False)
     _drawn: list[dict[str, np.ndarray]] = field(init=False)
+    _held: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.pixels = np.zeros(self.classes, np.int64)
@@ -57,7 +58,7 @@ class FeatureStatistics:
             "position": np.zeros((0, 2), np.int64),
         }
         # Joined now and then: in the order of images, more than are kept.
-        self._drawn = [nothing]
+        self._drawn, self._held = [nothing], 0
         # A pixel with a larger key is not drawn.
         self._limits = np.full(self.classes, np.inf if self.size else 0.0)
 
@@ -69,7 +70,7 @@ class FeatureStatistics:
         joined = {name: np.concatenate([d[name] for d in self._drawn]) for name in self._drawn[0]}
         kept = _smallest(joined["key"], joined["class"], self.size)
         joined = {name: values[kept] for name, values in joined.items()}
-        self._drawn = [joined]
+        self._drawn, self._held = [joined], kept.size
         full = np.bincount(joined["class"], minlength=self.classes) == self.size
         if self.size:
             last = np.searchsorted(joined["class"], np.flatnonzero(full), side="right") - 1
@@ -118,8 +119,10 @@ class FeatureStatistics:
         """Add one image. Sums depend on the order of images, in their last digits."""
         for moments in found.moments:
             self._merge(*moments)
-        self._drawn.append(found.drawn)
-        if sum(len(drawn["key"]) for drawn in self._drawn) > 2 * self.classes * self.size:
+        if found.drawn["key"].size:
+            self._drawn.append(found.drawn)
+            self._held += found.drawn["key"].size
+        if self._held > 2 * self.classes * self.size:
             self.sample  # noqa: B018  # leaves no more than it takes
 
     def _merge(self, label: int, new: int, mean: np.ndarray, within: float) -> None:

@@ -9,8 +9,11 @@ to the bit for any number of workers, and a resumed training sees what an uninte
 from __future__ import annotations
 
 import copy
+import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +31,10 @@ _MOST = 8
 """Workers of a training that may choose: more than feed a GPU with decoded images."""
 _AHEAD = 4
 """Batches that a worker has ready before a GPU."""
+_SHARED = Path("/dev/shm")
+"""By which workers hand batches over."""
+_PIXEL = 3 + 8
+"""Bytes of it in a batch: three colours and its label, of int64."""
 
 
 def number_of_workers(file: StudyFile) -> int:
@@ -35,14 +42,37 @@ def number_of_workers(file: StudyFile) -> int:
 
     `auto` is none on a CPU, where they would compete with the training itself. On a GPU they are
     the cores that this process may use, shared among all that train here at once, less the one of
-    the training: at least one, at most eight.
+    the training: at least one, at most eight, and no more than have their batches fit into shared
+    memory, of which a container has 64 MiB if nobody asks for more.
     """
     if file.workers != "auto":
         return file.workers
     if not torch.cuda.is_available():
         return 0
+    sharing = runs_at_once() * file.processes
     cores = len(os.sched_getaffinity(0))
-    return min(max(cores // (runs_at_once() * file.processes) - 1, 1), _MOST)
+    workers = min(max(cores // sharing - 1, 1), _MOST)
+    fitting = _fitting(file, sharing)
+    if fitting < workers:
+        logging.getLogger("mmengine").warning(
+            "workers: auto is %d and not %d: that many have %d batches each fit into %s; more of "
+            "it (docker run --shm-size 4g) loads faster",
+            fitting,
+            workers,
+            _AHEAD,
+            _SHARED,
+        )
+    return min(fitting, workers)
+
+
+def _fitting(file: StudyFile, sharing: int) -> int:
+    """How many workers' batches half of the free shared memory holds, of so many trainings; of
+    images whose size no crop tells it is any number."""
+    crop, training = file.training.augmentation.crop_size, file.training
+    if crop is None or not _SHARED.is_dir():
+        return _MOST
+    batch = training.batch_size // file.processes * crop[0] * crop[1] * _PIXEL
+    return shutil.disk_usage(_SHARED).free // 2 // (sharing * _AHEAD * batch)
 
 
 def pinned(loader: ConfigDict) -> ConfigDict:

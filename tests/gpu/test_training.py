@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -167,14 +169,53 @@ def test_a_tiny_run_from_training_to_scores(study, options):
     curves = pd.read_csv(run.output("train", "curves.csv"))
     assert np.isfinite(curves["loss"]).all()
     study()  # float32, in one part
-    # The packages may be on an inherited path, and the project in no site-packages.
-    path = os.pathsep.join([str(mini.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
-    command = [sys.executable, "-m", "pipelines.train", "--study", "mini", "--run", run.name]
-    subprocess.run(command, env=environment, check=True)
+    assert command_of(run, CUDA_VISIBLE_DEVICES="").wait() == 0
     on_cpu = pd.read_csv(run.output("train", "curves.csv"))
     tolerance = 0.05 if options else 0.01
     np.testing.assert_allclose(curves["loss"][0], on_cpu["loss"][0], rtol=tolerance)
+
+
+def command_of(run, **environment: str) -> subprocess.Popen:
+    """`python -m pipelines.train` of a run, begun."""
+    # The packages may be on an inherited path, and the project in no site-packages.
+    path = os.pathsep.join([str(mini.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    words = ["pipelines.train", "--study", run.study.name, "--run", run.name]
+    environment = os.environ | {"PYTHONPATH": path} | environment
+    return subprocess.Popen([sys.executable, "-m", *words], env=environment)
+
+
+def test_two_runs_on_one_device_at_once(study):
+    """Both finish there, and neither waits for the other: each is begun before the other's end."""
+    study()
+    path = Path("params/studies/mini.yaml")
+    file = json.loads(path.read_text())
+    file["training"]["iterations"] = 300  # longer than one process starts after the other
+    path.write_text(json.dumps(file | {"runs_per_gpu": 2, "gpus": True}))
+    runs = mini.load().runs[:2]
+    device = f"GPU-{torch.cuda.get_device_properties(0).uuid}"
+    begun = [command_of(run, CUDA_VISIBLE_DEVICES=device) for run in runs]
+    assert [process.wait(timeout=120) for process in begun] == [0, 0]
+    facts = [read_json(run.output("train", "runtime.json")) for run in runs]
+    assert len({fact["device"] for fact in facts}) == 1 and facts[0]["device"] != "cpu"
+    times = [sorted(fact["logged"]["times"].values()) for fact in facts]
+    assert max(each[0] for each in times) < min(each[-1] for each in times)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_kept_in_memory_give_the_first_loss_of_images_that_are_not(study, workers):
+    """To the digit, with workers and pinned memory as well."""
+    study()
+    path = Path("params/studies/mini.yaml")
+    plain = json.loads(path.read_text())
+    losses = []
+    for changes in ({"workers": 0, "image_cache": 0}, {"workers": workers, "image_cache": 64}):
+        path.write_text(json.dumps(plain | changes))
+        run = next(run for run in mini.load().runs if run.method == "sar")
+        for made in (run.folder("train"), run.study.work):
+            shutil.rmtree(made, ignore_errors=True)
+        train(run)
+        losses.append(pd.read_csv(run.output("train", "curves.csv"))["loss"][0])
+    assert losses[0] == losses[1]
 
 
 class Small(nn.Module):

@@ -72,6 +72,8 @@ def test_the_sample_is_of_all_pixels_however_often_it_was_joined():
     """Images are joined one by one, and what cannot be among the smallest keys is let go of."""
     features, labels = split(images=40)
     found = gathered(features, labels, size=5)
+    assert sum(len(drawn["key"]) for drawn in found._drawn) <= 2 * 4 * 5
+    assert len(found._drawn) < 40 and np.isfinite(found._limits[[0, 1, 3]]).all()
     keys = [np.random.default_rng([0, image]).random(81) for image in range(40)]
     for label in (0, 1, 3):
         of_label = np.concatenate(
@@ -81,4 +83,3 @@ def test_the_sample_is_of_all_pixels_however_often_it_was_joined():
         np.testing.assert_array_equal(part["key"], np.sort(of_label)[:5])
         places = part["image"], slice(None), part["position"][:, 0], part["position"][:, 1]
         np.testing.assert_array_equal(part["feature"], features[places].astype(np.float16))
-    assert sum(len(drawn["key"]) for drawn in found._drawn) <= 2 * 4 * 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -124,6 +125,26 @@ def test_workers_that_nobody_numbered_share_the_cores(
     file = mini.study_file() | {"workers": asked, "processes": processes}
     file["training"] = file["training"] | {"batch_size": 4}
     assert loading.number_of_workers(StudyFile.model_validate(file)) == expected
+
+
+def test_workers_are_no_more_than_have_their_batches_fit_into_shared_memory(monkeypatch, caplog):
+    """Docker gives a container 64 MiB, and a worker that finds no room ends by a bus error."""
+    from pipelines.train import loading
+
+    monkeypatch.setattr(loading.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(loading.os, "sched_getaffinity", lambda _: set(range(16)))
+    file = mini.study_file() | {"workers": "auto"}
+    file["training"] = file["training"] | {
+        "batch_size": 8,
+        "augmentation": {"crop_size": [512, 1024], "scale_range": [0.5, 2.0]},
+    }
+    batch = 8 * 512 * 1024 * 11
+    for free, expected in ((64 << 20, 0), (2 * 4 * batch, 1), (2 * 4 * 3 * batch, 3), (1 << 40, 8)):
+        usage = shutil._ntuple_diskusage(total=1 << 41, used=0, free=free)
+        monkeypatch.setattr(loading.shutil, "disk_usage", lambda _, usage=usage: usage)
+        caplog.clear()
+        assert loading.number_of_workers(StudyFile.model_validate(file)) == expected
+        assert ("--shm-size" in caplog.text) == (expected < 8)
 
 
 def test_a_gpu_s_batches_are_pinned_where_workers_load_them(monkeypatch):

@@ -14,9 +14,11 @@ from tests.pipelines import mini
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """The runs of `mini` by their methods, its data prepared."""
+    """The runs of `mini` by their methods, its data prepared; SAR pulls in every iteration."""
     monkeypatch.chdir(tmp_path)
-    mini.write_params(tmp_path)
+    methods = mini.study_file()["methods"]
+    methods["sar"]["options"] = {"gated": False}
+    mini.write_params(tmp_path, methods=methods)
     loaded = mini.load()
     for dataset in loaded.datasets.values():
         fetch(dataset)
