@@ -169,8 +169,9 @@ def main(argv: list[str] | None = None) -> None:
     rows = []
     for case in args.case or CASES:
         for layout in LAYOUTS:
-            rows += measure(tuple(case), layout, args.repeats)
-            for row in rows[-6:]:
+            found = measure(tuple(case), layout, args.repeats)
+            rows += found
+            for row in found:
                 print(" ".join(f"{value!s:>{max(7, len(key))}}" for key, value in row.items()))
     on = {
         "threads": args.threads,

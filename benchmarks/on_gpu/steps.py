@@ -36,6 +36,9 @@ MODES = [
 ]
 """Name, whether float32 may be rounded to TF32, whether bf16 is used, and the memory format."""
 
+EVALUATION_LIMIT = 1.05
+"""Of the counts that an evaluation makes, over mmsegmentation's prediction."""
+
 COMPILING = 60.0
 """Seconds that torch.compile takes for the backbone of the small model, seen on an H200."""
 
@@ -59,7 +62,8 @@ def time_steps(bench: Bench, cases: list, hows: Collection[str], backend: str) -
                 bench.leave_out(what, "CUDA graphs need a CUDA device")
             elif bench.left(what, COMPILING if how == "compiled" and backend == "inductor" else 0):
                 try:
-                    _time_mode(bench, case, models, batch, mode, how, limit, backend)
+                    with tf32(mode[1]):
+                        _time_mode(bench, case, models, batch, mode, how, limit, backend)
                 except torch.OutOfMemoryError:
                     bench.leave_out(what, "no memory for it")
             if bench.device != "cpu":
@@ -82,9 +86,7 @@ def _time_mode(
     limit: float,
     backend: str,
 ) -> None:
-    kind, tf32, bf16, layout = mode
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    kind, _, bf16, layout = mode
     batch = Batch(batch.inputs.contiguous(memory_format=layout), batch.samples)
     for model in models.values():
         model.to(memory_format=layout)
@@ -102,7 +104,6 @@ def _time_mode(
         if how != "graph":  # whose memory is its own, and held
             more["peak_mib"] = bench.peak_mib(steps[contender])
         bench.add("step", case, f"{kind}, {how}", contender, ms, "ms", **more)
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def models_of(name: str, device: str) -> dict[str, nn.Module]:
@@ -187,10 +188,19 @@ def path_of_sar(path: str) -> Iterator[None]:
         pull_module._DEFAULT = before
 
 
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    allow_tf32(allowed)
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
 def time_evaluation(bench: Bench, cases: list) -> None:
     """Images a second: their scores, what mmsegmentation predicts of them, and the counts of pixels
     by class that `pipelines.evaluate` makes of them; in float32 proper, as it evaluates."""
-    goal = 1.05
     for name, images, size, _ in cases:
         case = f"{name} {images}x{size[0]}x{size[1]}"
         if not bench.left(f"evaluation {case}"):
@@ -199,8 +209,6 @@ def time_evaluation(bench: Bench, cases: list) -> None:
         model = models_of(name, bench.device)["baseline"].eval()
         model.to(memory_format=torch.channels_last)
         inputs = batch.inputs.contiguous(memory_format=torch.channels_last)
-        before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        allow_tf32(False)
 
         def counted(model=model, inputs=inputs, batch=batch) -> None:
             with classes_only(model):
@@ -208,7 +216,7 @@ def time_evaluation(bench: Bench, cases: list) -> None:
             for sample in found:
                 pixel_counts(sample.gt_sem_seg.data[0], sample.pred_sem_seg.data[0], 11, 255)
 
-        with torch.inference_mode():
+        with torch.inference_mode(), tf32(False):
             found = bench.milliseconds(
                 {
                     "logits": lambda: model(inputs, batch.samples, mode="tensor"),  # noqa: B023
@@ -216,9 +224,8 @@ def time_evaluation(bench: Bench, cases: list) -> None:
                     "counted": counted,
                 }
             )
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
         for contender, ms in found.items():
             more = {"ratio": round(ms / found["predicted"], 3), "of": "predicted"}
-            more["limit"] = goal if contender == "counted" else None
+            more["limit"] = EVALUATION_LIMIT if contender == "counted" else None
             kind = "float32, channels_last"
             bench.add("evaluation", case, kind, contender, images / ms * 1e3, "images/s", **more)

@@ -67,6 +67,11 @@ class FeatureStatistics:
         """A uniform sample without replacement of each class's pixels so far: `key` (n,), by which
         those of a `class` (n,) are ordered, `feature` (n, C) float16, `image` (n,), and `position`
         (n, 2), row and column."""
+        self._join()
+        return self._drawn[0]
+
+    def _join(self) -> None:
+        """Keep of what was drawn no more than the sample takes."""
         joined = {name: np.concatenate([d[name] for d in self._drawn]) for name in self._drawn[0]}
         kept = _smallest(joined["key"], joined["class"], self.size)
         joined = {name: values[kept] for name, values in joined.items()}
@@ -75,7 +80,6 @@ class FeatureStatistics:
         if self.size:
             last = np.searchsorted(joined["class"], np.flatnonzero(full), side="right") - 1
             self._limits[full] = joined["key"][last]
-        return joined
 
     def add(self, image: int, features: np.ndarray, labels: np.ndarray) -> None:
         """Features (C, h, w) and labels (h, w) of one image; labels outside 0..K-1 are left out."""
@@ -123,7 +127,7 @@ class FeatureStatistics:
             self._drawn.append(found.drawn)
             self._held += found.drawn["key"].size
         if self._held > 2 * self.classes * self.size:
-            self.sample  # noqa: B018  # leaves no more than it takes
+            self._join()
 
     def _merge(self, label: int, new: int, mean: np.ndarray, within: float) -> None:
         """Join mean and squared distances of two sets of pixels (Chan, Golub and LeVeque)."""

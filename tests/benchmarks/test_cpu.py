@@ -33,7 +33,7 @@ def test_the_contenders_of_the_pull_agree():
     torch.testing.assert_close(pull.pull(features, labels, anchors), 0.1 * expected)
 
 
-def test_a_study_is_made_up_and_planned(tmp_path, monkeypatch):
+def test_a_study_is_made_up_and_compared(tmp_path, monkeypatch):
     monkeypatch.chdir(os.getcwd())
     assert scale.fabricate(tmp_path, models=1, seeds=1) == 2
     assert scale.cpu_seconds(scale.COMMANDS["compare"]) > 0

@@ -258,7 +258,10 @@ def test_what_one_run_compiled_the_others_of_its_study_find(folder, monkeypatch)
         raise Stopped
 
     monkeypatch.setattr("pipelines.train.runner.register", stop)
-    for chosen, expected in (("elsewhere", "elsewhere"), (None, f"{folder}/work/mini/compiled")):
+    for chosen, expected in (
+        ("elsewhere", "elsewhere"),
+        (None, str(folder / "work" / "mini" / "compiled")),
+    ):
         if chosen is None:
             monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
         with pytest.raises(Stopped):
